@@ -1,0 +1,1 @@
+//! The high-availability protocol as pure state machines.

@@ -1,0 +1,1 @@
+//! What a worker core does to a burst of packets.

@@ -1,0 +1,176 @@
+//! What a session is: a plain value, as readers get it and as it travels between units.
+
+use packet::Tuple;
+
+/// Time in the session table: tenths of a second since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(pub u32);
+
+impl Tick {
+    /// How many ticks a second has.
+    pub const PER_SECOND: u32 = 10;
+
+    /// The tick that is `ticks` later.
+    #[must_use]
+    pub const fn plus(self, ticks: u32) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+
+    /// Ticks since `earlier`; zero if that is in the future.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Orders the states of one session over all units: the higher version is the newer state.
+///
+/// The upper 24 bits hold the term of the writer, the lower 40 a Lamport counter of its shard, so a
+/// unit that was promoted later always wins, and a tuple that is used again gets a higher version
+/// than the session that it had before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The version that follows `self` when the writer is in `term`.
+    #[must_use]
+    pub const fn next(self, term: u32) -> Self {
+        let floor = (term as u64) << 40;
+        if self.0 < floor {
+            Self(floor)
+        } else {
+            Self(self.0 + 1)
+        }
+    }
+}
+
+/// Which way a packet of a session travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Direction {
+    /// From the side that opened the session.
+    Original = 0,
+    /// Back to it.
+    Reply = 1,
+}
+
+impl Direction {
+    /// The opposite direction.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
+/// Where a session is in its life.
+///
+/// The TCP states name what the gateway has seen, not what an end believes (after RFC 9293
+/// section 3.3.2 and the tracker of RFC 6146 section 3.5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// A datagram or query that nobody has answered yet.
+    #[default]
+    Unreplied = 0,
+    /// Datagrams or queries in both directions.
+    Replied = 1,
+    /// TCP: SYN seen.
+    SynSent = 2,
+    /// TCP: SYN and SYN-ACK seen, or two crossing SYNs.
+    SynReceived = 3,
+    /// TCP: handshake complete.
+    Established = 4,
+    /// TCP: FIN seen from one side.
+    FinWait = 5,
+    /// TCP: FIN seen from both sides, the last acknowledgement outstanding or lingering.
+    TimeWait = 6,
+    /// TCP: a valid RST was seen; lingers for the transitory timeout (RFC 7857 section 2.2).
+    Reset = 7,
+}
+
+/// Properties of a session, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// The source was translated.
+    pub const SOURCE_NAT: u8 = 1;
+    /// The destination was translated.
+    pub const DESTINATION_NAT: u8 = 2;
+    /// TCP: FIN seen from the original side.
+    pub const FIN_ORIGINAL: u8 = 4;
+    /// TCP: FIN seen from the reply side.
+    pub const FIN_REPLY: u8 = 8;
+    /// TCP: the window of the original side must be learnt again before it is enforced.
+    pub const RELEARN_ORIGINAL: u8 = 16;
+    /// TCP: the window of the reply side must be learnt again before it is enforced.
+    pub const RELEARN_REPLY: u8 = 32;
+
+    /// True when every bit of `bits` is set.
+    #[must_use]
+    pub const fn has(self, bits: u8) -> bool {
+        self.0 & bits == bits
+    }
+
+    /// The flags with `bits` set as well.
+    #[must_use]
+    pub const fn with(self, bits: u8) -> Self {
+        Self(self.0 | bits)
+    }
+
+    /// The flags with `bits` cleared.
+    #[must_use]
+    pub const fn without(self, bits: u8) -> Self {
+        Self(self.0 & !bits)
+    }
+}
+
+/// What is known of one sender of a TCP connection (van Rooij, "Real stateful TCP packet
+/// filtering", 2000).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TcpSide {
+    /// The highest sequence number sent, plus one.
+    pub end: u32,
+    /// The highest sequence number that the receiver has allowed.
+    pub max_end: u32,
+    /// The largest window that this side has announced, scaled, in bytes.
+    pub max_window: u32,
+    /// Window scale that this side announced in its SYN (RFC 7323), or [`TcpSide::NO_SCALE`].
+    pub scale: u8,
+    /// SACK-permitted was in this side's SYN (RFC 2018).
+    pub sack: bool,
+}
+
+impl TcpSide {
+    /// The SYN carried no window scale option, so neither side scales.
+    pub const NO_SCALE: u8 = 15;
+}
+
+/// One tracked flow, in both directions.
+///
+/// `tuples[0]` is how packets of the original direction arrive at the gateway, `tuples[1]` how
+/// packets of the reply direction do. A packet of one direction leaves as the other's
+/// [`Tuple::reversed`]; where no address is translated that changes nothing. So the NAT binding
+/// needs no fields of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Arriving tuples, by [`Direction`].
+    pub tuples: [Tuple; 2],
+    /// Newer wins.
+    pub version: Version,
+    /// Where it is in its life.
+    pub state: State,
+    /// Properties.
+    pub flags: Flags,
+    /// Id of the unit that processes it (1..=16).
+    pub owner: u8,
+    /// Index of the policy that admitted it, as in the configuration's order.
+    pub policy: u16,
+    /// TCP windows, by [`Direction`]; zero for other protocols.
+    pub tcp: [TcpSide; 2],
+    /// When the last packet was seen. Local to a unit: on the wire travels the remaining time.
+    pub last_seen: Tick,
+}

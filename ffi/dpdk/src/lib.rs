@@ -1,0 +1,1 @@
+//! The safe side of DPDK: every DPDK unsafe ends here.

@@ -1,0 +1,3 @@
+//! Clusters, clients, servers and switches in network namespaces.
+
+fn main() {}
