@@ -1,0 +1,137 @@
+//! The session space cut into 256 ranges, so that what was lost can be named in 32 bytes.
+
+use packet::Tuple;
+
+/// Range of the session with this original tuple: the upper 8 bits of FNV-1a (64 bits) over source,
+/// destination, both ports (big-endian), protocol, zone and VLAN (big-endian), multiplied once more by
+/// 0x9E3779B97F4A7C15 because FNV mixes its upper bits last. Part of the wire format: all units must
+/// agree on it.
+#[must_use]
+pub fn range_of(original: &Tuple) -> u8 {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    let mut mix = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    original.src.into_iter().for_each(&mut mix);
+    original.dst.into_iter().for_each(&mut mix);
+    original
+        .src_port
+        .to_be_bytes()
+        .into_iter()
+        .for_each(&mut mix);
+    original
+        .dst_port
+        .to_be_bytes()
+        .into_iter()
+        .for_each(&mut mix);
+    mix(original.protocol);
+    mix(original.zone);
+    original.vlan.to_be_bytes().into_iter().for_each(&mut mix);
+    hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]
+}
+
+/// A set of ranges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RangeSet([u64; 4]);
+
+impl RangeSet {
+    /// No range.
+    pub const EMPTY: Self = Self([0; 4]);
+    /// Every range: the whole table.
+    pub const ALL: Self = Self([u64::MAX; 4]);
+
+    /// Adds a range.
+    pub const fn insert(&mut self, range: u8) {
+        self.0[range as usize >> 6] |= 1 << (range & 63);
+    }
+
+    /// Takes a range out.
+    pub const fn remove(&mut self, range: u8) {
+        self.0[range as usize >> 6] &= !(1 << (range & 63));
+    }
+
+    /// True when the range is in the set.
+    #[must_use]
+    pub const fn contains(&self, range: u8) -> bool {
+        self.0[range as usize >> 6] & (1 << (range & 63)) != 0
+    }
+
+    /// True when no range is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::EMPTY
+    }
+
+    /// How many ranges are in the set.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Ranges that are in either set.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
+    }
+
+    /// Ranges that are in this set and not in the other.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
+    }
+
+    /// The ranges in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|range| self.contains(*range))
+    }
+
+    /// As on the wire: four big-endian words, range 0 in the lowest bit of the first.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(self.0) {
+            chunk.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// The inverse of [`RangeSet::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let (words, _) = bytes.as_chunks::<8>();
+        Self(std::array::from_fn(|i| u64::from_be_bytes(words[i])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_set_keeps_what_was_inserted() {
+        let mut set = RangeSet::EMPTY;
+        for range in [0, 63, 64, 200, 255] {
+            set.insert(range);
+        }
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 200, 255]);
+        set.remove(64);
+        assert_eq!(set.len(), 4);
+        assert_eq!(RangeSet::from_bytes(&set.to_bytes()), set);
+        assert_eq!(RangeSet::ALL.difference(&set).len(), 252);
+        assert_eq!(RangeSet::ALL.difference(&set).union(&set), RangeSet::ALL);
+    }
+
+    #[test]
+    fn ranges_spread_over_neighbouring_ports() {
+        let mut seen = RangeSet::EMPTY;
+        for port in 1024..4096 {
+            seen.insert(range_of(&Tuple::v4(
+                Ipv4Addr::new(10, 0, 0, 1),
+                port,
+                Ipv4Addr::new(192, 0, 2, 1),
+                443,
+                6,
+            )));
+        }
+        assert_eq!(seen, RangeSet::ALL);
+    }
+}

@@ -1,0 +1,1 @@
+//! Session synchronisation: ordered, acknowledged streams of deltas between units.
