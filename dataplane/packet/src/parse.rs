@@ -1,0 +1,315 @@
+//! From bytes to a [`Layout`].
+//!
+//! Everything here is hostile until proven otherwise: each header is bounds-checked once, by the
+//! cast to its view, and every length that the frame states is compared with what is there. The way
+//! of a plain IPv4 packet without options and fragments is straight; all else leaves it early, to
+//! functions marked cold.
+
+use zerocopy::FromBytes;
+
+use crate::{
+    Fragment, Kind, Layout, MAX_FRAME, Malformed, Tuple, arp, checksum, ethernet, icmp, ipv4, tcp,
+    udp, vlan,
+};
+
+mod embedded;
+mod v6;
+
+/// Finds out what `frame`, from its Ethernet header on and without its check sequence, carries.
+/// Never panics. The IPv4 header checksum is verified; those of transport headers are not, since
+/// a gateway passes a wrong one on unrepaired.
+///
+/// # Errors
+///
+/// The reason why nobody can have meant to send this frame to be forwarded.
+pub fn parse(frame: &[u8]) -> Result<Layout, Malformed> {
+    if frame.len() > MAX_FRAME {
+        return Err(Malformed::TooLong);
+    }
+    let (header, packet) =
+        ethernet::Header::ref_from_prefix(frame).map_err(|_| Malformed::Truncated)?;
+    let ether_type = header.ether_type.get();
+    let start = Start { l3: 14, vlan: 0 };
+    if ether_type == ethernet::TYPE_IPV4 {
+        return parse_ipv4(packet, start);
+    }
+    parse_other(ether_type, packet, start)
+}
+
+/// Where the network header of a frame begins.
+#[derive(Clone, Copy)]
+struct Start {
+    l3: u16,
+    vlan: u16,
+}
+
+impl Start {
+    /// Offset in the frame of an offset in the packet. Frames are shorter than [`MAX_FRAME`], so
+    /// this cannot overflow.
+    fn at(self, offset: u16) -> u16 {
+        self.l3 + offset
+    }
+}
+
+/// Everything but untagged IPv4.
+fn parse_other(ether_type: u16, packet: &[u8], start: Start) -> Result<Layout, Malformed> {
+    match ether_type {
+        ethernet::TYPE_VLAN if start.l3 == 14 => {
+            let (tag, packet) =
+                vlan::Tag::ref_from_prefix(packet).map_err(|_| Malformed::Truncated)?;
+            let start = Start {
+                l3: 18,
+                vlan: tag.id(),
+            };
+            match tag.ether_type.get() {
+                ethernet::TYPE_IPV4 => parse_ipv4(packet, start),
+                ether_type => parse_other(ether_type, packet, start),
+            }
+        }
+        ethernet::TYPE_IPV6 => v6::parse(packet, start),
+        ethernet::TYPE_ARP => {
+            let (message, rest) =
+                arp::Message::ref_from_prefix(packet).map_err(|_| Malformed::Truncated)?;
+            if !message.is_sound() {
+                return Err(Malformed::BadArp);
+            }
+            let end = length(packet) - length(rest);
+            Ok(Layout::plain(
+                Kind::Arp,
+                start.l3,
+                start.at(end),
+                start.vlan,
+            ))
+        }
+        other => {
+            let end = start.at(length(packet));
+            Ok(Layout::plain(Kind::Other(other), start.l3, end, start.vlan))
+        }
+    }
+}
+
+/// Length of a part of a frame; frames are no longer than [`MAX_FRAME`].
+fn length(part: &[u8]) -> u16 {
+    u16::try_from(part.len()).unwrap_or(u16::MAX)
+}
+
+fn parse_ipv4(packet: &[u8], start: Start) -> Result<Layout, Malformed> {
+    let (header, _) = ipv4::Header::ref_from_prefix(packet).map_err(|_| Malformed::Truncated)?;
+    let (header_len, source_route) = if header.version_ihl == ipv4::VERSION_IHL {
+        if !checksum::is_valid_header(zerocopy::transmute_ref!(header)) {
+            return Err(Malformed::BadChecksum);
+        }
+        (ipv4::HEADER_LEN, false)
+    } else {
+        check_long_header(header, packet)?
+    };
+    let total_len = header.total_len.get();
+    let payload = packet
+        .get(usize::from(header_len)..usize::from(total_len))
+        .ok_or(Malformed::BadTotalLength)?;
+    check_addresses(header)?;
+
+    let fragment = header.fragment.get();
+    let mut layout = Layout {
+        tuple: Tuple::v4(
+            header.source_ip(),
+            0,
+            header.destination_ip(),
+            0,
+            header.protocol,
+        ),
+        l4: start.at(header_len),
+        ttl: header.ttl,
+        dont_fragment: fragment & ipv4::DONT_FRAGMENT != 0,
+        source_route,
+        ..Layout::plain(Kind::OtherIp, start.l3, start.at(total_len), start.vlan)
+    };
+    if fragment & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK) != 0 {
+        layout.fragment_id = u32::from(header.id.get());
+        let offset = fragment & ipv4::OFFSET_MASK;
+        check_fragment(
+            &mut layout,
+            offset,
+            fragment & ipv4::MORE_FRAGMENTS != 0,
+            payload,
+        )?;
+        if layout.fragment == Fragment::Later {
+            return Ok(layout);
+        }
+    }
+    match header.protocol {
+        ipv4::PROTOCOL_TCP => {
+            layout.kind = Kind::Tcp;
+            parse_tcp(&mut layout, payload)
+        }
+        ipv4::PROTOCOL_UDP => {
+            layout.kind = Kind::Udp;
+            parse_udp(&mut layout, payload)
+        }
+        ipv4::PROTOCOL_ICMP => parse_icmp(&mut layout, payload),
+        _ => Ok(()),
+    }
+    .map_err(|reason| short_or(reason, &layout))?;
+    Ok(layout)
+}
+
+/// A first fragment that lacks part of its transport header is an attack on filters (RFC 1858
+/// section 3), not an accident.
+fn short_or(reason: Malformed, layout: &Layout) -> Malformed {
+    if layout.fragment == Fragment::First && reason == Malformed::Truncated {
+        Malformed::TinyFragment
+    } else {
+        reason
+    }
+}
+
+/// Header length and whether there is a source route, for a header with options or a lying one.
+#[cold]
+fn check_long_header(header: &ipv4::Header, packet: &[u8]) -> Result<(u16, bool), Malformed> {
+    if header.version() != 4 {
+        return Err(Malformed::BadVersion);
+    }
+    let header_len = header.header_len();
+    if header_len < ipv4::HEADER_LEN {
+        return Err(Malformed::BadHeaderLength);
+    }
+    let bytes = packet
+        .get(..usize::from(header_len))
+        .ok_or(Malformed::Truncated)?;
+    if !checksum::is_valid(bytes) {
+        return Err(Malformed::BadChecksum);
+    }
+    let source_route = ipv4::has_source_route(&bytes[20..]).ok_or(Malformed::BadOptions)?;
+    Ok((header_len, source_route))
+}
+
+/// Refuses addresses that RFC 1812 section 5.3.7 and RFC 6890 forbid on a wire; one branch for
+/// those that are in order.
+fn check_addresses(header: &ipv4::Header) -> Result<(), Malformed> {
+    let odd = |first: u8, limit: u8| (first == 0) | (first == 127) | (first >= limit);
+    let [source, destination] = [header.source, header.destination];
+    if odd(source[0], 224) | odd(destination[0], 240) | (source == destination) {
+        return judge_addresses(header);
+    }
+    Ok(())
+}
+
+#[cold]
+fn judge_addresses(header: &ipv4::Header) -> Result<(), Malformed> {
+    match header.source[0] {
+        0 => return Err(Malformed::SourceZero),
+        127 => return Err(Malformed::SourceLoopback),
+        224..=239 => return Err(Malformed::SourceMulticast),
+        240..=255 => return Err(Malformed::SourceBroadcast),
+        _ => {}
+    }
+    if header.source == header.destination {
+        return Err(Malformed::SourceIsDestination);
+    }
+    if header.destination_ip().is_broadcast() {
+        return Ok(());
+    }
+    Err(Malformed::DestinationInvalid)
+}
+
+/// Marks the fragment, and refuses those that only attacks contain. `offset` is in units of eight
+/// bytes.
+#[cold]
+fn check_fragment(
+    layout: &mut Layout,
+    offset: u16,
+    more: bool,
+    payload: &[u8],
+) -> Result<(), Malformed> {
+    let end = usize::from(offset) * 8 + payload.len();
+    if payload.is_empty()
+        || (more && !payload.len().is_multiple_of(8))
+        || end > usize::from(u16::MAX)
+    {
+        return Err(Malformed::BadFragment);
+    }
+    // RFC 1858 section 3.2 and RFC 3128: nothing may overwrite the ports and flags of TCP.
+    if offset == 1 && layout.tuple.protocol == ipv4::PROTOCOL_TCP {
+        return Err(Malformed::TinyFragment);
+    }
+    layout.fragment = if offset == 0 {
+        Fragment::First
+    } else {
+        Fragment::Later
+    };
+    if offset != 0 {
+        layout.kind = match (layout.kind, layout.tuple.protocol) {
+            (Kind::Ipv6, _) => Kind::Ipv6,
+            (_, ipv4::PROTOCOL_TCP) => Kind::Tcp,
+            (_, ipv4::PROTOCOL_UDP) => Kind::Udp,
+            (kind, _) => kind,
+        };
+    }
+    Ok(())
+}
+
+fn parse_tcp(layout: &mut Layout, segment: &[u8]) -> Result<(), Malformed> {
+    let (header, _) = tcp::Header::ref_from_prefix(segment).map_err(|_| Malformed::Truncated)?;
+    let header_len = usize::from(header.header_len());
+    if header_len < usize::from(tcp::HEADER_LEN) || header_len > segment.len() {
+        return Err(Malformed::BadTcpOffset);
+    }
+    let (source, destination) = (header.source.get(), header.destination.get());
+    if (source == 0) | (destination == 0) {
+        return Err(Malformed::BadPort);
+    }
+    if header.flags & tcp::SYN != 0 {
+        check_syn(&segment[usize::from(tcp::HEADER_LEN)..header_len])?;
+    }
+    layout.tuple.src_port = source;
+    layout.tuple.dst_port = destination;
+    layout.tcp_flags = header.flags;
+    Ok(())
+}
+
+#[cold]
+fn check_syn(options: &[u8]) -> Result<(), Malformed> {
+    tcp::Options::read(options)
+        .map(|_| ())
+        .ok_or(Malformed::BadTcpOptions)
+}
+
+fn parse_udp(layout: &mut Layout, datagram: &[u8]) -> Result<(), Malformed> {
+    let (header, _) = udp::Header::ref_from_prefix(datagram).map_err(|_| Malformed::Truncated)?;
+    let len = header.length.get();
+    // Of a first fragment the length covers what is still to come.
+    let too_long = usize::from(len) > datagram.len() && layout.fragment == Fragment::None;
+    if (len < udp::HEADER_LEN) | too_long {
+        return Err(Malformed::BadUdpLength);
+    }
+    if header.destination.get() == 0 {
+        return Err(Malformed::BadPort);
+    }
+    layout.tuple.src_port = header.source.get();
+    layout.tuple.dst_port = header.destination.get();
+    Ok(())
+}
+
+fn parse_icmp(layout: &mut Layout, message: &[u8]) -> Result<(), Malformed> {
+    let (header, quoted) =
+        icmp::Header::ref_from_prefix(message).map_err(|_| Malformed::Truncated)?;
+    match header.message_type {
+        icmp::ECHO_REQUEST | icmp::TIMESTAMP_REQUEST => {
+            layout.kind = Kind::IcmpQuery { request: true };
+            layout.tuple.src_port = header.id.get();
+        }
+        icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY => {
+            layout.kind = Kind::IcmpQuery { request: false };
+            layout.tuple.dst_port = header.id.get();
+        }
+        icmp::DESTINATION_UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => {
+            embedded::parse(layout, quoted)?;
+        }
+        icmp::REDIRECT | icmp::SOURCE_QUENCH => return Err(Malformed::UnwantedIcmp),
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
