@@ -1,0 +1,223 @@
+//! Many UDP sessions through NAT, each answered, so that a cluster has something to keep.
+//!
+//! Every client socket talks to every further address of the server, so that N sessions need only
+//! N ÷ 100 source ports. The server answers with the source port that it saw: the translation that
+//! the gateway chose. A session is kept when that is the same after the fault.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::clock;
+use crate::namespace::Namespace;
+use crate::topology::crowd_addresses;
+
+/// The port on which the server answers, on each of its further addresses.
+const PORT: u16 = 9_000;
+/// Datagrams sent before answers are read.
+const BATCH: usize = 250;
+/// The time that a batch takes: 50,000 datagrams per second, well below what AF_PACKET passes.
+const BATCH_TIME: Duration = Duration::from_millis(5);
+/// How long after a round its last answers are waited for.
+const ROUND_GRACE: Duration = Duration::from_millis(300);
+/// How often sessions without an answer are tried again.
+const ROUNDS: usize = 10;
+/// The translation of a session that was never answered.
+const UNSEEN: u16 = 0;
+
+/// The sessions and the sockets that hold them open.
+#[derive(Debug)]
+pub struct Crowd {
+    sockets: Vec<UdpSocket>,
+    servers: Vec<SocketAddr>,
+    sessions: usize,
+    /// By session: the source port that the server saw first.
+    mappings: Vec<u16>,
+    stop: Arc<AtomicBool>,
+    answering: Option<JoinHandle<()>>,
+}
+
+/// What became of a crowd since it was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrowdOutcome {
+    /// Sessions settled.
+    pub total: usize,
+    /// Those that are answered and translated as before.
+    pub kept: usize,
+}
+
+impl Crowd {
+    /// Creates `sessions` sessions and waits until each was answered.
+    ///
+    /// # Errors
+    ///
+    /// When sockets run out, or some sessions are never answered.
+    pub fn settle(client: &Namespace, server: &Namespace, sessions: usize) -> Result<Self> {
+        let servers: Vec<SocketAddr> = crowd_addresses()
+            .map(|address| SocketAddrV4::new(address, PORT).into())
+            .collect();
+        let answerers = server.run(|| open(&servers))?;
+        let ports = sessions.div_ceil(servers.len());
+        let any: SocketAddr = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into();
+        let sockets = client.run(|| open(&vec![any; ports]))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let answering = Some(thread::spawn(move || answer(&answerers, &flag)));
+        let mappings = vec![UNSEEN; sessions];
+        let mut crowd = Self {
+            sockets,
+            servers,
+            sessions,
+            mappings,
+            stop,
+            answering,
+        };
+        crowd.mappings = crowd.talk()?;
+        let silent = crowd
+            .mappings
+            .iter()
+            .filter(|port| **port == UNSEEN)
+            .count();
+        ensure!(
+            silent == 0,
+            "{silent} of {sessions} UDP sessions were never answered"
+        );
+        Ok(crowd)
+    }
+
+    /// Talks on every session again, which also keeps them from ageing, and counts those that are
+    /// as they were.
+    ///
+    /// # Errors
+    ///
+    /// When the sockets fail.
+    pub fn check(&self) -> Result<CrowdOutcome> {
+        let now = self.talk()?;
+        let kept = self
+            .mappings
+            .iter()
+            .zip(&now)
+            .filter(|(before, now)| before == now)
+            .count();
+        Ok(CrowdOutcome {
+            total: self.sessions,
+            kept,
+        })
+    }
+
+    /// Sends on every session until it is answered, and returns the translations seen.
+    fn talk(&self) -> Result<Vec<u16>> {
+        let mut seen = vec![UNSEEN; self.sessions];
+        for _ in 0..ROUNDS {
+            let open: Vec<usize> = (0..self.sessions)
+                .filter(|session| seen[*session] == UNSEEN)
+                .collect();
+            if open.is_empty() {
+                break;
+            }
+            for batch in open.chunks(BATCH) {
+                let due = clock::now() + BATCH_TIME;
+                batch.iter().for_each(|session| self.send(*session));
+                self.read_answers(&mut seen, Duration::ZERO)?;
+                thread::sleep(due.saturating_duration_since(clock::now()));
+            }
+            while self.read_answers(&mut seen, ROUND_GRACE)? > 0 {}
+        }
+        Ok(seen)
+    }
+
+    fn send(&self, session: usize) {
+        let socket = &self.sockets[session / self.servers.len()];
+        let server = self.servers[session % self.servers.len()];
+        // What the host refuses is sent again in the next round.
+        let _ = socket.send_to(&(session as u64).to_be_bytes(), server);
+    }
+
+    /// Reads what has arrived, waiting up to `patience` for the first. Returns how many there were.
+    fn read_answers(&self, seen: &mut [u16], patience: Duration) -> Result<usize> {
+        let mut count = 0;
+        for index in wait_readable(&self.sockets, patience)? {
+            let mut answer = [0; 10];
+            while let Ok(10) = self.sockets[index].recv(&mut answer) {
+                let [s0, s1, s2, s3, s4, s5, s6, s7, p0, p1] = answer;
+                let session =
+                    usize::try_from(u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]))?;
+                if let Some(mapping) = seen.get_mut(session) {
+                    *mapping = u16::from_be_bytes([p0, p1]);
+                }
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(answering) = self.answering.take() {
+            // It ends within a tenth of a second; if it panicked, sessions were not answered.
+            let _ = answering.join();
+        }
+    }
+}
+
+fn open(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>> {
+    addresses
+        .iter()
+        .map(|address| {
+            let socket = UdpSocket::bind(address)
+                .with_context(|| format!("no UDP socket on {address} (see `ulimit -n`)"))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })
+        .collect()
+}
+
+/// The server: sends the session's number and the source port of the datagram back.
+fn answer(sockets: &[UdpSocket], stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        let Ok(readable) = wait_readable(sockets, Duration::from_millis(100)) else {
+            return;
+        };
+        for index in readable {
+            let socket = &sockets[index];
+            let mut datagram = [0; 10];
+            loop {
+                match socket.recv_from(&mut datagram[..8]) {
+                    Ok((8, from)) => {
+                        datagram[8..].copy_from_slice(&from.port().to_be_bytes());
+                        // What the host refuses is asked for again.
+                        let _ = socket.send_to(&datagram, from);
+                    }
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // An ICMP error for an earlier answer.
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Which of the sockets have something to read, waiting up to `patience` for the first.
+fn wait_readable(sockets: &[UdpSocket], patience: Duration) -> Result<Vec<usize>> {
+    let mut waiting: Vec<PollFd<'_>> = sockets
+        .iter()
+        .map(|socket| PollFd::new(socket, PollFlags::IN))
+        .collect();
+    let patience = Timespec::try_from(patience)?;
+    poll(&mut waiting, Some(&patience)).context("poll failed")?;
+    Ok(waiting
+        .iter()
+        .enumerate()
+        .filter(|(_, socket)| !socket.revents().is_empty())
+        .map(|(index, _)| index)
+        .collect())
+}
