@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use api::{Role, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Found, wait_for};
-use crate::status::{Role, Status};
 use crate::topology::{Host, Topology};
 use crate::unit::{Programs, Unit};
 
@@ -279,12 +279,20 @@ fn find_flaw(reports: &[Status], sessions: u64) -> Option<String> {
         }
         let apart = reports
             .iter()
-            .find(|other| other.unit != status.unit && !status.is_synced_with(other.unit));
+            .find(|other| other.unit != status.unit && !is_in_step(status, other.unit));
         if let Some(other) = apart {
             return Some(format!("{name} is not in step with {}", other.name));
         }
     }
     None
+}
+
+/// Whether a unit hears the peer and both hold the same sessions, but for the changes under way.
+fn is_in_step(status: &Status, peer: u8) -> bool {
+    status
+        .peers
+        .iter()
+        .any(|other| other.unit == peer && other.alive && other.synced)
 }
 
 /// Writes a random key of 32 bytes as hexadecimal digits, readable by its owner alone.
@@ -314,22 +322,41 @@ fn remove_directory(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::{
+        Peer,
+        Role::{Isolated, Primary, Subordinate},
+        SessionCount,
+    };
 
-    fn report(unit: u8, role: &str, peer: u8, synced: bool) -> Status {
-        let text = format!(
-            r#"{{"unit": {unit}, "name": "u{unit}", "role": "{role}", "term": 1,
-                "sessions": {{"total": 5, "capacity": 10}}, "interfaces": [],
-                "peers": [{{"unit": {peer}, "alive": true, "synced": {synced}}}]}}"#
-        );
-        serde_json::from_str(&text).expect("it is a status")
+    fn report(unit: u8, role: Role, peer: u8, synced: bool) -> Status {
+        Status {
+            unit,
+            name: format!("u{unit}"),
+            role,
+            term: 1,
+            cluster: 7,
+            uptime_s: 9,
+            synced: true,
+            sessions: SessionCount {
+                total: 5,
+                capacity: 10,
+            },
+            peers: vec![Peer {
+                unit: peer,
+                alive: true,
+                role,
+                synced,
+                lag: 0,
+            }],
+            interfaces: Vec::new(),
+            software: String::new(),
+            warnings: Vec::new(),
+        }
     }
 
     #[test]
     fn a_whole_cluster_has_one_primary_and_is_in_step() {
-        let whole = [
-            report(1, "primary", 2, true),
-            report(2, "subordinate", 1, true),
-        ];
+        let whole = [report(1, Primary, 2, true), report(2, Subordinate, 1, true)];
         assert_eq!(find_flaw(&whole, 5), None);
         assert_eq!(
             find_flaw(&whole, 6).as_deref(),
@@ -341,17 +368,14 @@ mod tests {
     fn each_flaw_is_told() {
         let flaw = |reports: &[Status]| find_flaw(reports, 0).expect("there is one");
         assert_eq!(flaw(&[]), "0 units are primary");
-        let both = [report(1, "primary", 2, true), report(2, "primary", 1, true)];
+        let both = [report(1, Primary, 2, true), report(2, Primary, 1, true)];
         assert_eq!(flaw(&both), "2 units are primary");
         let apart = [
-            report(1, "primary", 2, true),
-            report(2, "subordinate", 1, false),
+            report(1, Primary, 2, true),
+            report(2, Subordinate, 1, false),
         ];
         assert_eq!(flaw(&apart), "u2 is not in step with u1");
-        let fenced = [
-            report(1, "primary", 2, true),
-            report(2, "isolated", 1, true),
-        ];
+        let fenced = [report(1, Primary, 2, true), report(2, Isolated, 1, true)];
         assert_eq!(flaw(&fenced), "u2 is isolated");
     }
 }

@@ -23,7 +23,6 @@ mod lab;
 mod namespace;
 pub mod probe;
 mod process;
-mod status;
 pub mod tool;
 mod topology;
 mod unit;
@@ -31,8 +30,8 @@ mod unit;
 pub use lab::{Lab, LabSettings};
 pub use namespace::Namespace;
 pub use process::ProcessId;
-pub use status::{Interface, Peer, Role, Sessions, Status};
 pub use topology::{
     CLIENT_LAN, CLUSTER_LAN, CLUSTER_WAN, Host, SERVER_CROWD, SERVER_WAN, Segment, Topology,
+    parse_unit,
 };
 pub use unit::{Programs, Unit};

@@ -1,3 +1,345 @@
-//! Clusters, clients, servers and switches in network namespaces.
+//! `tidegate-lab`: clusters in network namespaces, from the command line.
 
-fn main() {}
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use tidegate_lab::demo::Demonstration;
+use tidegate_lab::failover::{Experiment, Fault, Report, Run};
+use tidegate_lab::{Host, Lab, LabSettings, Segment, Unit, parse_unit, tool};
+
+/// Clusters, clients, servers and switches in network namespaces; faults and probes.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-lab", version)]
+struct Arguments {
+    /// The common beginning of the namespaces' names: labs of different prefixes live side by side.
+    #[arg(long, global = true, default_value = "tg")]
+    prefix: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the topology and start all units.
+    Up(Size),
+    /// Remove everything, also what a crash left.
+    Down,
+    /// Show the units.
+    Status,
+    /// Run a command on a host: client, server, switch, u1, u2, …
+    Exec {
+        /// The host.
+        host: Host,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// End a unit with SIGKILL.
+    Kill {
+        /// u1, u2, …
+        #[arg(value_parser = parse_unit)]
+        unit: u8,
+    },
+    /// Start a unit that does not run.
+    Start {
+        /// u1, u2, …
+        #[arg(value_parser = parse_unit)]
+        unit: u8,
+    },
+    /// Pull or plug a unit's cable: it loses or gains its carrier.
+    Link {
+        /// u1, u2, …
+        #[arg(value_parser = parse_unit)]
+        unit: u8,
+        /// lan, wan or sync.
+        interface: Segment,
+        /// What to do.
+        state: LinkState,
+    },
+    /// Make the switch drop a unit's frames, with the carrier left up.
+    Cut {
+        /// u1, u2, …
+        #[arg(value_parser = parse_unit)]
+        unit: u8,
+        /// lan, wan or sync.
+        interface: Segment,
+        /// Which frames.
+        direction: Direction,
+    },
+    /// Break the primary again and again, and measure what its users notice.
+    Failover {
+        /// What happens to the primary.
+        #[arg(long)]
+        fault: Fault,
+        /// How often.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        runs: u32,
+        /// UDP sessions that are there besides.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+        sessions: u32,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        size: Size,
+    },
+    /// Show a download that goes on while the primary is killed.
+    Demo {
+        /// Size of the file, in MB.
+        #[arg(long, default_value_t = 256)]
+        megabytes: u32,
+        /// Speed of the download, in MB per second.
+        #[arg(long, default_value_t = 12)]
+        rate: u32,
+        #[command(flatten)]
+        size: Size,
+    },
+}
+
+/// How large a lab is and how its units are configured.
+#[derive(Debug, Args)]
+struct Size {
+    /// How many units.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    units: u8,
+    /// The schedule that distributes sessions.
+    #[arg(long, default_value = "none")]
+    schedule: String,
+    /// The interval of heartbeats.
+    #[arg(long, default_value = "10ms")]
+    heartbeat_interval: String,
+    /// Heartbeats missed until a peer counts as dead.
+    #[arg(long, default_value_t = 3)]
+    heartbeat_loss: u8,
+    /// Worker cores per unit.
+    #[arg(long, default_value_t = 1)]
+    workers: u8,
+    /// Sessions that fit into each unit.
+    #[arg(long, default_value_t = 250_000)]
+    capacity: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LinkState {
+    Up,
+    Down,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Direction {
+    /// Heal the cut.
+    None,
+    /// What the unit sends.
+    From,
+    /// What is sent to the unit.
+    To,
+    /// Everything.
+    Both,
+}
+
+impl Size {
+    fn settings(self, prefix: String) -> LabSettings {
+        LabSettings {
+            prefix,
+            units: self.units,
+            schedule: self.schedule,
+            heartbeat_interval: self.heartbeat_interval,
+            heartbeat_loss: self.heartbeat_loss,
+            workers: self.workers,
+            sessions: self.capacity,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match perform(arguments.command, arguments.prefix) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With nobody to read it, the exit code tells.
+            let _ = writeln!(io::stderr(), "tidegate-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command, prefix: String) -> Result<()> {
+    match command {
+        Command::Up(size) => Lab::up(&size.settings(prefix)).and_then(|lab| show(&lab)),
+        Command::Down => Lab::remove(&prefix),
+        Command::Status => Lab::open(&prefix).and_then(|lab| show(&lab)),
+        Command::Exec { host, command } => execute(&Lab::open(&prefix)?, host, &command),
+        Command::Kill { unit } => Lab::open(&prefix)?.unit(unit)?.kill(),
+        Command::Start { unit } => Lab::open(&prefix)?.unit(unit)?.start(),
+        Command::Link {
+            unit,
+            interface,
+            state,
+        } => {
+            let lab = Lab::open(&prefix)?;
+            let unit = lab.unit(unit)?.id();
+            lab.topology()
+                .set_link(unit, interface, matches!(state, LinkState::Up))
+        }
+        Command::Cut {
+            unit,
+            interface,
+            direction,
+        } => {
+            let lab = Lab::open(&prefix)?;
+            let unit = lab.unit(unit)?.id();
+            let from_unit = matches!(direction, Direction::From | Direction::Both);
+            let to_unit = matches!(direction, Direction::To | Direction::Both);
+            lab.topology().set_cut(unit, interface, from_unit, to_unit)
+        }
+        Command::Failover {
+            fault,
+            runs,
+            sessions,
+            json,
+            size,
+        } => {
+            let mut lab = size.settings(prefix);
+            // Room for the crowd and for the sessions of many runs, which end by time.
+            lab.sessions = lab.sessions.max(sessions.saturating_mul(2));
+            let (runs, sessions) = (usize::try_from(runs)?, usize::try_from(sessions)?);
+            measure(
+                &Experiment {
+                    lab,
+                    fault,
+                    runs,
+                    sessions,
+                },
+                json,
+            )
+        }
+        Command::Demo {
+            megabytes,
+            rate,
+            size,
+        } => {
+            let lab = size.settings(prefix);
+            Demonstration {
+                lab,
+                megabytes,
+                megabytes_per_second: rate,
+            }
+            .perform()
+        }
+    }
+}
+
+/// Replaces this process by the command.
+fn execute(lab: &Lab, host: Host, command: &[String]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("there is no command")?;
+    let mut command = lab.topology().namespace(host).command(program);
+    command.args(arguments);
+    let error = command.exec();
+    Err(tool::explain(&command, error))
+}
+
+fn show(lab: &Lab) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{:<12} {:>7}  {:<12} {:>5}  {:>9}  peers alive",
+        "unit", "process", "role", "term", "sessions"
+    )?;
+    for unit in lab.units() {
+        writeln!(out, "{}", describe(unit))?;
+    }
+    writeln!(
+        out,
+        "\nsockets: tidegate --socket {} status",
+        lab.units()[0].socket().display()
+    )?;
+    writeln!(
+        out,
+        "logs and configurations: {}",
+        lab.directory().display()
+    )?;
+    Ok(())
+}
+
+fn describe(unit: &Unit) -> String {
+    let name = unit.name();
+    let Some(process) = unit.process() else {
+        return format!("{name:<12} {:>7}  down", "-");
+    };
+    match unit.status() {
+        Ok(status) => format!(
+            "{name:<12} {:>7}  {:<12} {:>5}  {:>9}  {}",
+            process.pid,
+            status.role,
+            status.term,
+            status.sessions.total,
+            status.peers.iter().filter(|peer| peer.alive).count()
+        ),
+        Err(error) => format!("{name:<12} {:>7}  {error}", process.pid),
+    }
+}
+
+fn measure(experiment: &Experiment, json: bool) -> Result<()> {
+    let mut out = io::stdout().lock();
+    if !json {
+        writeln!(
+            out,
+            "  run    blocked   lost        gap   TCP kept  promoted"
+        )?;
+    }
+    let mut number = 0;
+    let report = experiment.perform(|run| {
+        number += 1;
+        if !json {
+            // A closed pipe is told by the last line; the lab has to come down first.
+            let _ = writeln!(out, "{}", describe_run(number, run, experiment.sessions));
+        }
+    })?;
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        writeln!(out, "{}", summarise(&report))?;
+    }
+    Ok(())
+}
+
+fn describe_run(number: usize, run: &Run, sessions: usize) -> String {
+    let mut line = format!(
+        "{number:>5}  {:>6.0} ms  {:>5}  {:>6.0} ms  {:>8}  {} in term {} after {:.0} ms",
+        run.blocked_ms,
+        run.lost,
+        run.gap_ms,
+        format!("{}/{}", run.tcp_kept, run.tcp_total),
+        run.promoted,
+        run.term,
+        run.promoted_after_ms
+    );
+    if run.tcp_reset > 0 {
+        line += &format!("; {} TCP reset", run.tcp_reset);
+    }
+    if sessions > 0 {
+        line += &format!("; {} of {sessions} UDP sessions kept", run.crowd_kept);
+    }
+    line
+}
+
+fn summarise(report: &Report) -> String {
+    let Report {
+        fault,
+        median_ms,
+        p99_ms,
+        worst_ms,
+        tcp_kept,
+        tcp_total,
+        runs,
+    } = report;
+    format!(
+        "\n{fault}, {} runs: blocked for {median_ms:.1} ms in the median, {p99_ms:.1} ms at the 99th \
+         percentile, {worst_ms:.1} ms at worst; TCP kept {tcp_kept} of {tcp_total}",
+        runs.len()
+    )
+}

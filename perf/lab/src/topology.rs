@@ -110,8 +110,12 @@ impl FromStr for Host {
     }
 }
 
-/// Reads `u2`, or just `2`.
-pub(crate) fn parse_unit(text: &str) -> Result<u8> {
+/// Reads the id of a unit: `u2`, or just `2`.
+///
+/// # Errors
+///
+/// When it is neither, or not one of 1 to 16.
+pub fn parse_unit(text: &str) -> Result<u8> {
     let id = text.strip_prefix('u').unwrap_or(text).parse().unwrap_or(0);
     ensure!(
         (1..=MAX_UNITS).contains(&id),

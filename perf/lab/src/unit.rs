@@ -8,21 +8,27 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use api::{Client, Status};
 use rustix::process::Signal;
 
 use crate::clock::{Found, wait_for};
 use crate::lab::LabSettings;
 use crate::namespace::Namespace;
 use crate::process::ProcessId;
-use crate::status::Status;
 use crate::tool;
 use crate::topology::{CLIENT_LAN, CLUSTER_LAN, CLUSTER_WAN};
+
+/// The environment variable that says where the programs under test are.
+const PROGRAMS: &str = "TIDEGATE_PROGRAMS";
 
 /// Where the units' management sockets are.
 const SOCKETS: &str = "/run/tidegate";
 
 /// How long a unit may take from its start to the first answer on its socket.
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a unit may take to answer: a frozen one never does.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The programs under test.
 #[derive(Clone, Debug)]
@@ -31,27 +37,35 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Those built together with the running program: the same directory, or for a test the one
-    /// above its own.
+    /// Those in the directory that `TIDEGATE_PROGRAMS` names, else those built together with the
+    /// running program: in the same directory, or for a test in the one above its own.
     ///
     /// # Errors
     ///
     /// When `tidegated` or `tidegate` are not there.
     pub fn find() -> Result<Self> {
-        let own = std::env::current_exe().context("this program does not know its own path")?;
-        let directories = own.ancestors().skip(1).take(2);
-        for directory in directories {
-            if directory.join("tidegated").is_file() && directory.join("tidegate").is_file() {
-                return Ok(Self {
-                    directory: directory.to_owned(),
-                });
-            }
+        if let Some(directory) = std::env::var_os(PROGRAMS) {
+            return Self::of(Path::new(&directory))
+                .with_context(|| format!("{PROGRAMS} names a directory without the programs"));
         }
-        bail!(
-            "`tidegated` and `tidegate` are not beside {}: `cargo build -p tidegated -p tidegate` \
-             with the same profile makes them",
-            own.display()
-        )
+        let own = std::env::current_exe().context("this program does not know its own path")?;
+        own.ancestors()
+            .skip(1)
+            .take(2)
+            .find_map(Self::of)
+            .with_context(|| {
+                format!(
+                    "`tidegated` and `tidegate` are not beside {}: \
+                 `cargo build -p tidegated -p tidegate` with the same profile makes them",
+                    own.display()
+                )
+            })
+    }
+
+    fn of(directory: &Path) -> Option<Self> {
+        let present = |program| directory.join(program).is_file();
+        let directory = directory.to_owned();
+        (present("tidegated") && present("tidegate")).then_some(Self { directory })
     }
 
     /// The gateway.
@@ -187,13 +201,8 @@ impl Unit {
     ///
     /// When it does not run or does not answer.
     pub fn status(&self) -> Result<Status> {
-        let text = self.ask(&["status"])?;
-        serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} answers something other than a status: {text}",
-                self.name
-            )
-        })
+        let client = Client::new(self.socket()).with_deadline(ANSWER_LIMIT);
+        Ok(client.get(api::path::STATUS)?)
     }
 
     /// Runs `tidegate --json ARGUMENTS…` on its socket and returns the answer.
