@@ -10,6 +10,10 @@ impl Tick {
     /// How many ticks a second has.
     pub const PER_SECOND: u32 = 10;
 
+    /// Where a process's clock starts: so late that a session of a peer, last seen before this
+    /// process was there, still has a tick to name that.
+    pub const START: Self = Self(100_000);
+
     /// The tick that is `ticks` later.
     #[must_use]
     pub const fn plus(self, ticks: u32) -> Self {
@@ -89,6 +93,22 @@ pub enum State {
     TimeWait = 6,
     /// TCP: a valid RST was seen; lingers for the transitory timeout (RFC 7857 section 2.2).
     Reset = 7,
+}
+
+impl State {
+    /// The state that is numbered by the lowest three bits.
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        match bits & 7 {
+            0 => Self::Unreplied,
+            1 => Self::Replied,
+            2 => Self::SynSent,
+            3 => Self::SynReceived,
+            4 => Self::Established,
+            5 => Self::FinWait,
+            6 => Self::TimeWait,
+            _ => Self::Reset,
+        }
+    }
 }
 
 /// Properties of a session, as bits.

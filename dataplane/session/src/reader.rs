@@ -1,0 +1,95 @@
+//! What other cores see of a shard.
+
+use packet::Tuple;
+
+use crate::concurrency::Arc;
+use crate::entry::Entry;
+use crate::hash::{self, Hasher};
+use crate::index::Index;
+use crate::memory::Array;
+use crate::model::Session;
+use crate::shard::{Hit, SessionId};
+use crate::statistics::{Counters, Statistics};
+
+/// What the writer and the readers share.
+pub(crate) struct Shared {
+    pub(crate) index: Index,
+    pub(crate) entries: Array<Entry>,
+    pub(crate) hasher: Hasher,
+    pub(crate) counters: Counters,
+}
+
+/// A view of a shard from any thread, while its worker changes it.
+///
+/// Every session that a reader returns was in the table as a whole at some moment of the call.
+/// A session that is there during the whole of a [`Reader::lookup`] is found, also while the writer
+/// moves its keys: the search is repeated when its bucket changed. One that the worker is just
+/// opening, closing, or replacing by a newer one may be seen or not; while it is being opened, one
+/// direction may be found before the other.
+///
+/// Reading waits only for a store sequence of a few nanoseconds; it does not block the writer ever.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The session of packets that arrive as `tuple`.
+    #[must_use]
+    pub fn lookup(&self, tuple: &Tuple) -> Option<(Hit, Session)> {
+        let shared = &self.shared;
+        let home = shared.index.home(shared.hasher.tuple(&hash::words(tuple)));
+        shared.index.find_shared(home, |place| {
+            let session = shared.entries.get(place.slot() as usize)?.read()?;
+            let direction = place.direction();
+            let hit = Hit {
+                id: SessionId(place.slot()),
+                direction,
+            };
+            (session.tuples[direction as usize] == *tuple).then_some((hit, session))
+        })
+    }
+
+    /// The session in a slot, `None` when that is vacant or beyond the capacity.
+    #[must_use]
+    pub fn get(&self, id: SessionId) -> Option<Session> {
+        self.shared.entries.get(id.0 as usize)?.read()
+    }
+
+    /// Shows the sessions in the `count` slots from `from` on, in the slots' order.
+    pub fn scan(&self, from: u32, count: u32, mut show: impl FnMut(SessionId, Session)) {
+        for slot in from..from.saturating_add(count).min(self.capacity()) {
+            if let Some(session) = self.get(SessionId(slot)) {
+                show(SessionId(slot), session);
+            }
+        }
+    }
+
+    /// Slots of the shard.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        u32::try_from(self.shared.entries.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Sessions in the shard.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.shared.counters.sessions.get()).unwrap_or(u32::MAX)
+    }
+
+    /// True when there is no session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the shard has counted.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.shared.counters.read()
+    }
+}
