@@ -1,14 +1,33 @@
 //! The high-availability protocol as pure state machines.
 //!
-//! No socket, clock, thread or device: what happened and when goes in, actions come out.
+//! No socket, clock, thread or device: what happened and when goes in, [actions](Action) come out. The
+//! daemon and the simulator drive the very same [`Node`].
 
+mod action;
+mod command;
 mod delta;
+mod election;
+pub mod envelope;
+pub mod heartbeat;
+mod history;
+mod node;
+mod peer;
 mod range;
+mod settings;
+mod status;
 pub mod sync;
 mod time;
 mod unit;
+mod wire;
 
+pub use action::Action;
+pub use command::{Command, Refusal};
 pub use delta::{Delta, SessionSource};
+pub use envelope::Rejection;
+pub use history::{Cause, Event, HandOver, Transition};
+pub use node::{HANDOVER_PATIENCE, MIN_HOLD, Node};
 pub use range::{RangeSet, range_of};
+pub use settings::{Key, LinkKind, LinkSettings, Settings, SettingsError};
+pub use status::{Counters, Health, LinkStatus, Load, PeerLinkStatus, PeerStatus, Status};
 pub use time::Time;
 pub use unit::{Boot, LinkId, Role, UnitId};

@@ -1,0 +1,323 @@
+//! The heartbeat's body: what a unit says of itself, many times a second, on every link.
+//!
+//! ```text
+//! offset  bytes
+//!  0      4   term              the highest term known; of a primary, its own
+//!  4      1   role
+//!  5      1   flags             1 workers, 2 eligible, 4 synced, 8 yielding, 16 preempt,
+//!                               32 maintenance, 64 leaving
+//!  6      1   priority
+//!  7      1   link              the sender's link that this frame goes out on
+//!  8      1   successor         whom it hands over to, or 0
+//!  9      1   primary           whom it hears as primary, or 0
+//! 10      2   shards            of its session table
+//! 12      4   primary_term      the term of that primary, or 0
+//! 16      4   primary_silence   microseconds since it heard that primary, or 0
+//! 20      2   healthy           link weight
+//! 22      2   total             link weight
+//! 24      4   interval          microseconds between two of its heartbeats
+//! 28      8   age               milliseconds as primary-capable
+//! 36      8   configuration     hash
+//! 44      4   sessions
+//! 48      4   capacity
+//! 52      8   packets per second
+//! 60      2   busy              thousandths
+//! 62      1   n ≤ 32, then n bytes of name, UTF-8
+//!  .      1   n ≤ 32, then n bytes of software version, UTF-8
+//!  .      1   n ≤ 16, then n peers that it hears: unit 1, boot 8, links 2
+//!  .      1   n ≤ 64, then n positions of its streams: origin 1, shard 2, segment 8
+//!  .          what a later minor version appends is ignored
+//! ```
+//!
+//! Decoding allocates nothing and cannot panic.
+
+use std::time::Duration;
+
+use arrayvec::{ArrayString, ArrayVec};
+
+use crate::wire::{Reader, Writer};
+use crate::{Boot, Health, LinkId, Load, Role, Settings, UnitId};
+
+/// A peer that a unit hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Its id.
+    pub unit: UnitId,
+    /// Its start: the proof that the hearer is no recording made before that start.
+    pub boot: Boot,
+    /// The peer's links whose frames arrive, one bit each.
+    pub links: u16,
+}
+
+/// How far a unit is in one stream of deltas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Whose stream.
+    pub origin: UnitId,
+    /// Which shard's.
+    pub shard: u16,
+    /// The last segment that was sent, or applied.
+    pub segment: u64,
+}
+
+/// Name or version, bounded as on the wire.
+pub type Text = ArrayString<{ Settings::MAX_TEXT }>;
+
+/// What a unit says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The highest term known; of a primary, its own.
+    pub term: u32,
+    /// What it does.
+    pub role: Role,
+    /// Its workers forward.
+    pub workers: bool,
+    /// It may become primary.
+    pub eligible: bool,
+    /// It holds all sessions.
+    pub synced: bool,
+    /// It was primary and waits for its successor.
+    pub yielding: bool,
+    /// It takes the role from lower priorities.
+    pub preempt: bool,
+    /// The operator holds it out.
+    pub maintenance: bool,
+    /// It says goodbye.
+    pub leaving: bool,
+    /// Higher is preferred.
+    pub priority: u8,
+    /// The sender's link that this frame went out on.
+    pub link: LinkId,
+    /// Whom it hands over to.
+    pub successor: Option<UnitId>,
+    /// Whom it hears as primary, itself excluded.
+    pub primary: Option<UnitId>,
+    /// Shards of its session table.
+    pub shards: u16,
+    /// The term of that primary.
+    pub primary_term: u32,
+    /// How long ago it heard that primary.
+    pub primary_silence: Duration,
+    /// Its monitored links.
+    pub health: Health,
+    /// Time between two of its heartbeats.
+    pub interval: Duration,
+    /// For how long it could have been primary.
+    pub age: Duration,
+    /// Hash of its configuration where all must be equal.
+    pub config_hash: u64,
+    /// What it is busy with.
+    pub load: Load,
+    /// Its name.
+    pub name: Text,
+    /// Its software version.
+    pub software: Text,
+    /// The peers that it hears.
+    pub heard: ArrayVec<Heard, { UnitId::MAX as usize }>,
+    /// Where it is in the streams of deltas.
+    pub positions: ArrayVec<Position, { Heartbeat::MAX_POSITIONS }>,
+}
+
+/// A heartbeat that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It ends too early.
+    #[error("truncated")]
+    Truncated,
+    /// A value is outside its limits.
+    #[error("bad {0}")]
+    Value(&'static str),
+}
+
+mod flag {
+    pub(super) const WORKERS: u8 = 1;
+    pub(super) const ELIGIBLE: u8 = 2;
+    pub(super) const SYNCED: u8 = 4;
+    pub(super) const YIELDING: u8 = 8;
+    pub(super) const PREEMPT: u8 = 16;
+    pub(super) const MAINTENANCE: u8 = 32;
+    pub(super) const LEAVING: u8 = 64;
+}
+
+/// Terms above this are refused: session versions have 24 bits for them, and a term near the end of
+/// the range would leave no higher one.
+pub const MAX_TERM: u32 = (1 << 24) - 1;
+
+impl Heartbeat {
+    /// The most stream positions in one heartbeat.
+    pub const MAX_POSITIONS: usize = 64;
+
+    /// As on the wire.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(160);
+        w.u32(self.term);
+        w.u8(self.role as u8);
+        w.u8(self.flags());
+        w.u8(self.priority);
+        w.u8(self.link.0);
+        w.u8(self.successor.map_or(0, UnitId::get));
+        w.u8(self.primary.map_or(0, UnitId::get));
+        w.u16(self.shards);
+        w.u32(self.primary_term);
+        w.u32(micros(self.primary_silence));
+        w.u16(self.health.healthy);
+        w.u16(self.health.total);
+        w.u32(micros(self.interval));
+        w.u64(u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX));
+        w.u64(self.config_hash);
+        w.u32(self.load.sessions);
+        w.u32(self.load.capacity);
+        w.u64(self.load.packets_per_second);
+        w.u16(self.load.busy_permille);
+        w.text(&self.name);
+        w.text(&self.software);
+        w.count(self.heard.len());
+        for peer in &self.heard {
+            w.u8(peer.unit.get());
+            w.u64(peer.boot.0);
+            w.u16(peer.links);
+        }
+        w.count(self.positions.len());
+        for position in &self.positions {
+            w.u8(position.origin.get());
+            w.u16(position.shard);
+            w.u64(position.segment);
+        }
+        w.into_bytes()
+    }
+
+    fn flags(&self) -> u8 {
+        [
+            (self.workers, flag::WORKERS),
+            (self.eligible, flag::ELIGIBLE),
+            (self.synced, flag::SYNCED),
+            (self.yielding, flag::YIELDING),
+            (self.preempt, flag::PREEMPT),
+            (self.maintenance, flag::MAINTENANCE),
+            (self.leaving, flag::LEAVING),
+        ]
+        .into_iter()
+        .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Malformed`], and says what.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(body);
+        let term = r.u32()?;
+        let role = Role::from_wire(r.u8()?).ok_or(Malformed::Value("role"))?;
+        let flags = r.u8()?;
+        let priority = r.u8()?;
+        let link = LinkId(r.u8()?);
+        let successor = optional_unit(r.u8()?)?;
+        let primary = optional_unit(r.u8()?)?;
+        let shards = r.u16()?;
+        let primary_term = r.u32()?;
+        let primary_silence = Duration::from_micros(r.u32()?.into());
+        let health = Health {
+            healthy: r.u16()?,
+            total: r.u16()?,
+        };
+        let interval = Duration::from_micros(r.u32()?.into());
+        let age = Duration::from_millis(r.u64()?);
+        let config_hash = r.u64()?;
+        let load = Load {
+            sessions: r.u32()?,
+            capacity: r.u32()?,
+            packets_per_second: r.u64()?,
+            busy_permille: r.u16()?,
+        };
+        if term > MAX_TERM || primary_term > MAX_TERM {
+            return Err(Malformed::Value("term"));
+        }
+        if link.index() >= Settings::MAX_LINKS {
+            return Err(Malformed::Value("link"));
+        }
+        if health.healthy > health.total {
+            return Err(Malformed::Value("health"));
+        }
+        let has = |bit| flags & bit != 0;
+        Ok(Self {
+            term,
+            role,
+            workers: has(flag::WORKERS),
+            eligible: has(flag::ELIGIBLE),
+            synced: has(flag::SYNCED),
+            yielding: has(flag::YIELDING),
+            preempt: has(flag::PREEMPT),
+            maintenance: has(flag::MAINTENANCE),
+            leaving: has(flag::LEAVING),
+            priority,
+            link,
+            successor,
+            primary,
+            shards,
+            primary_term,
+            primary_silence,
+            health,
+            interval,
+            age,
+            config_hash,
+            load,
+            name: text(&mut r)?,
+            software: text(&mut r)?,
+            heard: heard(&mut r)?,
+            positions: positions(&mut r)?,
+        })
+    }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+fn unit(id: u8) -> Result<UnitId, Malformed> {
+    UnitId::new(id).ok_or(Malformed::Value("unit"))
+}
+
+fn optional_unit(id: u8) -> Result<Option<UnitId>, Malformed> {
+    if id == 0 {
+        Ok(None)
+    } else {
+        unit(id).map(Some)
+    }
+}
+
+fn text(r: &mut Reader<'_>) -> Result<Text, Malformed> {
+    let len = usize::from(r.u8()?);
+    let text = str::from_utf8(r.bytes(len)?).map_err(|_| Malformed::Value("text"))?;
+    Text::from(text).map_err(|_| Malformed::Value("text length"))
+}
+
+fn heard(r: &mut Reader<'_>) -> Result<ArrayVec<Heard, { UnitId::MAX as usize }>, Malformed> {
+    let mut list = ArrayVec::new();
+    for _ in 0..r.u8()? {
+        let peer = Heard {
+            unit: unit(r.u8()?)?,
+            boot: Boot(r.u64()?),
+            links: r.u16()?,
+        };
+        list.try_push(peer)
+            .map_err(|_| Malformed::Value("number of peers"))?;
+    }
+    Ok(list)
+}
+
+fn positions(
+    r: &mut Reader<'_>,
+) -> Result<ArrayVec<Position, { Heartbeat::MAX_POSITIONS }>, Malformed> {
+    let mut list = ArrayVec::new();
+    for _ in 0..r.u8()? {
+        let position = Position {
+            origin: unit(r.u8()?)?,
+            shard: r.u16()?,
+            segment: r.u64()?,
+        };
+        list.try_push(position)
+            .map_err(|_| Malformed::Value("number of positions"))?;
+    }
+    Ok(list)
+}

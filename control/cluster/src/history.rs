@@ -1,0 +1,332 @@
+//! Why the roles are what they are: the last transitions and what was worth telling.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Boot, LinkId, Role, Time, UnitId};
+
+/// Why a primary gives its role away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// A peer has more healthy links.
+    Health,
+    /// A peer has a higher priority and `preempt` set.
+    Preempt,
+    /// The operator asked for it.
+    Command,
+    /// The operator put this unit into maintenance.
+    Maintenance,
+    /// This unit leaves the cluster.
+    Leave,
+    /// The workers of this unit stopped.
+    Workers,
+}
+
+impl fmt::Display for HandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Health => "it has more healthy links",
+            Self::Preempt => "it has a higher priority and preempts",
+            Self::Command => "the operator asked for it",
+            Self::Maintenance => "this unit goes into maintenance",
+            Self::Leave => "this unit leaves the cluster",
+            Self::Workers => "the workers of this unit stopped",
+        })
+    }
+}
+
+/// Why a role or a term changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The unit started.
+    Started,
+    /// A primary was heard.
+    PrimaryFound {
+        /// Which.
+        primary: UnitId,
+    },
+    /// A peer reported a primary that this unit does not hear itself.
+    PrimaryReported {
+        /// Which.
+        primary: UnitId,
+        /// By whom.
+        by: UnitId,
+    },
+    /// No primary has been known yet.
+    NoPrimary,
+    /// No peer was heard for the hold-down.
+    Alone,
+    /// There was no primary, and this unit was the best of those that could be it.
+    Elected {
+        /// How many there were.
+        of: u8,
+    },
+    /// The primary fell silent.
+    PrimaryDied {
+        /// Which.
+        primary: UnitId,
+        /// For how long nothing had been heard of it.
+        silent: Duration,
+    },
+    /// The primary left in order.
+    PrimaryLeft {
+        /// Which.
+        primary: UnitId,
+    },
+    /// The primary said that it is primary no longer.
+    PrimaryStopped {
+        /// Which.
+        primary: UnitId,
+        /// What it is now.
+        role: Role,
+    },
+    /// The primary handed over to this unit.
+    HandedOver {
+        /// Which.
+        by: UnitId,
+    },
+    /// The unit that should have become primary did not in time.
+    Overdue {
+        /// Which.
+        expected: UnitId,
+    },
+    /// This unit handed the role over.
+    Yielded {
+        /// To whom.
+        to: UnitId,
+        /// Why.
+        reason: HandOver,
+    },
+    /// Two units were primary, and the other one stays.
+    DualPrimary {
+        /// The other one.
+        winner: UnitId,
+        /// Its term.
+        term: u32,
+    },
+    /// A peer knew a higher term than that of this sitting primary.
+    TermRaised {
+        /// Which peer.
+        by: UnitId,
+    },
+    /// The workers of this unit stopped.
+    WorkersStopped,
+    /// All monitored links of this unit are down and no peer is heard.
+    LinksLost,
+    /// This unit can serve again.
+    Recovered,
+    /// The operator began maintenance.
+    MaintenanceBegun,
+    /// The operator ended maintenance.
+    MaintenanceEnded,
+    /// The operator stopped this unit, and nobody could take over.
+    Leaving,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("started"),
+            Self::PrimaryFound { primary } => write!(f, "unit {primary} is primary"),
+            Self::PrimaryReported { primary, by } => {
+                write!(f, "unit {by} hears unit {primary} as primary")
+            }
+            Self::NoPrimary => f.write_str("no primary is known"),
+            Self::Alone => f.write_str("no peer was heard during the hold-down"),
+            Self::Elected { of } => write!(f, "best of {of} units, and none was primary"),
+            Self::PrimaryDied { primary, silent } => {
+                let ms = silent.as_secs_f64() * 1e3;
+                write!(
+                    f,
+                    "primary unit {primary} silent for {ms:.1} ms on all links"
+                )
+            }
+            Self::PrimaryLeft { primary } => write!(f, "primary unit {primary} left"),
+            Self::PrimaryStopped { primary, role } => {
+                write!(f, "primary unit {primary} became {role}")
+            }
+            Self::HandedOver { by } => write!(f, "unit {by} handed over"),
+            Self::Overdue { expected } => {
+                write!(f, "unit {expected} should have become primary and did not")
+            }
+            Self::Yielded { to, reason } => write!(f, "handed over to unit {to}: {reason}"),
+            Self::DualPrimary { winner, term } => {
+                write!(f, "two primaries, and unit {winner} in term {term} stays")
+            }
+            Self::TermRaised { by } => write!(f, "unit {by} knew a higher term"),
+            Self::WorkersStopped => f.write_str("the workers of this unit stopped"),
+            Self::LinksLost => f.write_str("all monitored links are down and no peer is heard"),
+            Self::Recovered => f.write_str("workers and links of this unit serve again"),
+            Self::MaintenanceBegun => f.write_str("maintenance begun"),
+            Self::MaintenanceEnded => f.write_str("maintenance ended"),
+            Self::Leaving => f.write_str("stopped, and no unit could take over"),
+        }
+    }
+}
+
+/// One change of role or term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// When.
+    pub time: Time,
+    /// The role before.
+    pub from: Role,
+    /// The role after.
+    pub to: Role,
+    /// The term after.
+    pub term: u32,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// The last transitions, oldest first, bounded.
+#[derive(Debug, Default)]
+pub(crate) struct History(VecDeque<Transition>);
+
+impl History {
+    const LIMIT: usize = 64;
+
+    pub(crate) fn record(&mut self, transition: Transition) {
+        if self.0.len() == Self::LIMIT {
+            self.0.pop_front();
+        }
+        self.0.push_back(transition);
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Transition> + ExactSizeIterator {
+        self.0.iter()
+    }
+}
+
+/// Something worth telling the operator that is not a change of this unit's role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A peer is heard and known to be no recording.
+    PeerUp {
+        /// Which.
+        peer: UnitId,
+    },
+    /// A peer fell silent on all links.
+    PeerDown {
+        /// Which.
+        peer: UnitId,
+        /// For how long nothing had been heard of it.
+        silent: Duration,
+    },
+    /// A peer started anew.
+    PeerRestarted {
+        /// Which.
+        peer: UnitId,
+    },
+    /// A peer left in order.
+    PeerLeft {
+        /// Which.
+        peer: UnitId,
+    },
+    /// A peer is heard again on a link.
+    PeerLinkUp {
+        /// Which peer.
+        peer: UnitId,
+        /// Which link of this unit.
+        link: LinkId,
+    },
+    /// A peer is no longer heard on a link, though it is on another.
+    PeerLinkDown {
+        /// Which peer.
+        peer: UnitId,
+        /// Which link of this unit.
+        link: LinkId,
+    },
+    /// Another unit is primary at the same time.
+    DualPrimary {
+        /// Which.
+        peer: UnitId,
+    },
+    /// The other unit is primary no longer, or this one is not.
+    DualPrimaryEnded {
+        /// The other unit.
+        peer: UnitId,
+        /// Whether this unit stayed primary.
+        stayed: bool,
+        /// How long both were primary, as far as this unit saw.
+        duration: Duration,
+    },
+    /// A planned hand-over was given up: the successor cannot take over any more.
+    HandOverCancelled {
+        /// What it was for.
+        reason: HandOver,
+    },
+    /// Another unit has this unit's id.
+    DuplicateUnit {
+        /// The other one's start.
+        boot: Boot,
+    },
+    /// A peer has a different configuration in parts that must be equal.
+    ConfigurationDiffers {
+        /// Which.
+        peer: UnitId,
+    },
+    /// A peer has this unit's configuration again.
+    ConfigurationAgrees {
+        /// Which.
+        peer: UnitId,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
+        match self {
+            Self::PeerUp { peer } => write!(f, "unit {peer} is heard"),
+            Self::PeerDown { peer, silent } => {
+                write!(
+                    f,
+                    "unit {peer} silent for {:.1} ms on all links",
+                    ms(silent)
+                )
+            }
+            Self::PeerRestarted { peer } => write!(f, "unit {peer} started anew"),
+            Self::PeerLeft { peer } => write!(f, "unit {peer} left"),
+            Self::PeerLinkUp { peer, link } => write!(f, "unit {peer} heard on link {}", link.0),
+            Self::PeerLinkDown { peer, link } => {
+                write!(f, "unit {peer} no longer heard on link {}", link.0)
+            }
+            Self::DualPrimary { peer } => write!(f, "unit {peer} is primary too"),
+            Self::DualPrimaryEnded {
+                peer,
+                stayed,
+                duration,
+            } => {
+                let end = if *stayed {
+                    "this unit stays"
+                } else {
+                    "this unit stepped down"
+                };
+                write!(
+                    f,
+                    "two primaries, with unit {peer}, for {:.1} ms; {end}",
+                    ms(duration)
+                )
+            }
+            Self::HandOverCancelled { reason } => {
+                write!(
+                    f,
+                    "hand-over given up, no unit can take over any more ({reason})"
+                )
+            }
+            Self::DuplicateUnit { boot } => {
+                write!(
+                    f,
+                    "another unit has this unit's id (boot {boot}); give it its own"
+                )
+            }
+            Self::ConfigurationDiffers { peer } => {
+                write!(f, "unit {peer} has a different configuration")
+            }
+            Self::ConfigurationAgrees { peer } => {
+                write!(f, "unit {peer} has the same configuration again")
+            }
+        }
+    }
+}

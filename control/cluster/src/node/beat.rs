@@ -1,0 +1,123 @@
+//! What goes out by time: heartbeats and announcements.
+
+use crate::envelope::{Header, Kind};
+use crate::heartbeat::{Heard, Heartbeat, Text};
+use crate::{Action, LinkId, Node, Role, Settings, Time, UnitId};
+
+impl Node {
+    /// Sends a heartbeat on every link that is up, when one is due.
+    pub(super) fn beat(&mut self, now: Time) {
+        if now < self.beat_due {
+            return;
+        }
+        self.beat_due = now + self.settings.heartbeat_interval;
+        let mut heartbeat = self.heartbeat(now);
+        for link in self.heartbeat_links() {
+            heartbeat.link = link;
+            self.counters.heartbeats_sent += 1;
+            self.send(link, Kind::Heartbeat, None, &heartbeat.encode());
+        }
+    }
+
+    fn heartbeat_links(&self) -> Vec<LinkId> {
+        let links = self.settings.links.iter().zip(&self.links_up);
+        (0..)
+            .map(LinkId)
+            .zip(links)
+            .filter(|(_, (link, up))| link.kind.carries_heartbeats() && **up)
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Seals a body and hands it to the driver.
+    pub(super) fn send(&mut self, link: LinkId, kind: Kind, to: Option<UnitId>, body: &[u8]) {
+        self.sequence += 1;
+        let header = Header {
+            kind,
+            cluster: self.settings.cluster,
+            unit: self.settings.unit,
+            to,
+            length: 0,
+            boot: self.settings.boot,
+            sequence: self.sequence,
+        };
+        let payload = self.seal.close(header, body);
+        self.actions.push_back(Action::Send { link, payload });
+    }
+
+    fn heartbeat(&self, now: Time) -> Heartbeat {
+        let primary = self
+            .primary
+            .and_then(|unit| self.peer(unit))
+            .filter(|peer| peer.trusted());
+        let alive = self.peers.iter().flatten().filter(|peer| peer.alive);
+        Heartbeat {
+            term: self.term,
+            role: self.role,
+            workers: self.workers,
+            eligible: self.is_eligible(now),
+            synced: self.is_synced(),
+            yielding: self.yielding.is_some(),
+            preempt: self.settings.preempt,
+            maintenance: self.maintenance,
+            leaving: self.left,
+            priority: self.settings.priority,
+            link: LinkId(0),
+            successor: self.yielding.map(|yielding| yielding.to),
+            primary: primary.map(|peer| peer.unit),
+            shards: self.settings.shards,
+            primary_term: primary.map_or(0, |peer| peer.beat.term),
+            primary_silence: primary.map_or_else(Default::default, |p| now.since(p.last_heard)),
+            health: self.health,
+            interval: self.settings.heartbeat_interval,
+            age: self.age(now),
+            config_hash: self.settings.config_hash,
+            load: self.load,
+            name: text(&self.settings.name),
+            software: text(&self.settings.software),
+            heard: alive
+                .map(|peer| Heard {
+                    unit: peer.unit,
+                    boot: peer.boot,
+                    links: peer.remote_links(peer.detection(&self.settings), now),
+                })
+                .collect(),
+            positions: Default::default(),
+        }
+    }
+
+    /// Announces the addresses for the first time now, and then as often as configured.
+    pub(super) fn start_announcing(&mut self, now: Time) {
+        self.announcements = self.settings.announce_count;
+        self.announce_due = if self.announcements == 0 {
+            Time::NEVER
+        } else {
+            now
+        };
+    }
+
+    pub(super) fn stop_announcing(&mut self) {
+        self.announcements = 0;
+        self.announce_due = Time::NEVER;
+    }
+
+    pub(super) fn announce(&mut self, now: Time) {
+        if now < self.announce_due || self.role != Role::Primary {
+            return;
+        }
+        self.announcements = self.announcements.saturating_sub(1);
+        self.announce_due = if self.announcements == 0 {
+            Time::NEVER
+        } else {
+            now + self.settings.announce_interval
+        };
+        self.counters.announcements += 1;
+        self.actions.push_back(Action::Announce);
+    }
+}
+
+/// As much of a text as travels, cut between characters.
+fn text(full: &str) -> Text {
+    let end = full.floor_char_boundary(Settings::MAX_TEXT);
+    Text::from(&full[..end]).unwrap_or_default()
+}

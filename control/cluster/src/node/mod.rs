@@ -1,0 +1,308 @@
+//! One unit of the cluster: the state machine that the daemon drives.
+//!
+//! [`Node`] owns what a unit knows and what it is. The driver calls it from one thread: it hands in what
+//! happened with the time, then calls [`Node::poll`] until that returns nothing, and comes back at
+//! [`Node::next_deadline`] at the latest. Every call ends in [`Node::decide`](roles), so that a role
+//! changes in the very call that gave the reason.
+//!
+//! ```text
+//!                  +-----------+  a primary is known   +-------------+
+//!        start --> | candidate | --------------------> | subordinate |
+//!                  |           | <-------------------- |             |
+//!                  +-----------+   it is gone, and     +-------------+
+//!                    |   ^         another is better      |       ^
+//!         best, or   |   |                     best, or   |       | hands over,
+//!         alone      |   | can serve again     overdue    |       | or loses against
+//!                    |   |                                v       | another primary
+//!                    |  +----------+  cannot serve     +-------------+
+//!                    |  | isolated | <---------------- |   primary   |
+//!                    |  +----------+  (from any role)  +-------------+
+//!                    |                                    ^
+//!                    +------------------------------------+
+//!
+//!        maintenance: entered from any role by command; from primary by way of a hand-over
+//! ```
+//!
+//! Invariants:
+//!
+//! 1. The term never falls. A promotion raises it, so a (unit, term) pair is promoted once.
+//! 2. A unit does not promote itself while it hears a serving primary, or hears from a peer that does.
+//! 3. Two primaries that hear each other compare the same fields in the same order, so one steps down.
+//! 4. A sitting primary goes only because it cannot serve, lost (3), was told to, or a peer is strictly
+//!    better; equal health never moves the role. What got better counts only once it was stable.
+//! 5. Silence while this unit was itself stopped is nobody's death.
+
+mod beat;
+mod command;
+mod links;
+mod receive;
+mod replication;
+mod report;
+mod roles;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::envelope::Seal;
+use crate::history::{Cause, History, Transition};
+use crate::peer::Peer;
+use crate::settings::SettingsError;
+use crate::{
+    Action, Counters, Event, HandOver, Health, Load, Role, SessionSource, Settings, Time, UnitId,
+};
+
+/// How long a planned hand-over waits for the peers to hold all sessions.
+pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The shortest time that an improvement of a unit's links must last before it counts.
+pub const MIN_HOLD: Duration = Duration::from_secs(1);
+
+/// A hand-over that waits for the peers to hold all sessions.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    to: Option<UnitId>,
+    reason: HandOver,
+    deadline: Time,
+}
+
+/// A hand-over that waits for the successor's promotion. Until then this unit is not eligible.
+#[derive(Clone, Copy, Debug)]
+struct Yielding {
+    to: UnitId,
+    term: u32,
+    until: Time,
+}
+
+/// Nobody is primary, as far as this unit knows.
+#[derive(Clone, Copy, Debug)]
+struct Vacancy {
+    /// Why it came.
+    cause: Cause,
+    /// Since when this unit could have taken the role.
+    eligible_since: Option<Time>,
+    /// When it takes it although another is better.
+    overdue_at: Time,
+}
+
+/// Two primaries, this unit being one of them.
+#[derive(Clone, Copy, Debug)]
+struct Dual {
+    peer: UnitId,
+    since: Time,
+}
+
+/// A unit of the cluster, without any I/O.
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    now: Time,
+    seal: Seal,
+    sequence: u64,
+    peers: [Option<Box<Peer>>; UnitId::MAX as usize],
+    links_up: Vec<bool>,
+    workers: bool,
+    load: Load,
+
+    role: Role,
+    role_since: Time,
+    /// The highest term known.
+    term: u32,
+    /// Who told the term, when it was not this unit's own promotion.
+    term_from: Option<UnitId>,
+    /// The primary that this unit follows.
+    primary: Option<UnitId>,
+    /// When the reports of others about the primary run out.
+    reported_until: Time,
+    capable_since: Time,
+    listening_until: Time,
+    health: Health,
+    /// Better health that waits to be believed: its weight, and since when.
+    improving: Option<(u16, Time)>,
+    vacancy: Option<Vacancy>,
+    planned: Option<Planned>,
+    yielding: Option<Yielding>,
+    dual: Option<Dual>,
+    maintenance: bool,
+    /// Leaving, at this time at the latest.
+    leaving: Option<Time>,
+    left: bool,
+
+    beat_due: Time,
+    announcements: u32,
+    announce_due: Time,
+    actions: VecDeque<Action>,
+    history: History,
+    counters: Counters,
+}
+
+impl Node {
+    /// A fresh unit: candidate, listening. Its links count as down and its workers as stopped until
+    /// [`Node::handle_link`] and [`Node::handle_workers`] say otherwise.
+    ///
+    /// # Errors
+    /// Settings that it cannot work with.
+    pub fn new(settings: Settings, now: Time) -> Result<Self, SettingsError> {
+        settings.validate()?;
+        let total = settings.links.iter().map(|link| link.weight).sum();
+        let mut node = Self {
+            seal: Seal::new(
+                &settings.key,
+                settings.cluster,
+                settings.unit,
+                settings.boot,
+            ),
+            links_up: vec![false; settings.links.len()],
+            listening_until: now + settings.hello_holddown,
+            settings,
+            now,
+            sequence: 0,
+            peers: [const { None }; UnitId::MAX as usize],
+            workers: false,
+            load: Load::default(),
+            role: Role::Candidate,
+            role_since: now,
+            term: 0,
+            term_from: None,
+            primary: None,
+            reported_until: Time(0),
+            capable_since: now,
+            health: Health { healthy: 0, total },
+            improving: None,
+            vacancy: None,
+            planned: None,
+            yielding: None,
+            dual: None,
+            maintenance: false,
+            leaving: None,
+            left: false,
+            beat_due: now,
+            announcements: 0,
+            announce_due: Time::NEVER,
+            actions: VecDeque::new(),
+            history: History::default(),
+            counters: Counters::default(),
+        };
+        node.history.record(Transition {
+            time: now,
+            from: Role::Candidate,
+            to: Role::Candidate,
+            term: 0,
+            cause: Cause::Started,
+        });
+        Ok(node)
+    }
+
+    /// Tells what the unit is busy with; goes out with the next heartbeat.
+    pub const fn handle_load(&mut self, load: Load) {
+        self.load = load;
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll(&mut self, _table: &dyn SessionSource, now: Time) -> Option<Action> {
+        if self.actions.is_empty() && !self.left {
+            self.observe(now);
+            self.decide(now);
+            self.announce(now);
+            self.beat(now);
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`Node::poll`] must be called again, at the latest, if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Time {
+        if !self.actions.is_empty() {
+            return self.now;
+        }
+        if self.left {
+            return Time::NEVER;
+        }
+        let future = |time: Time| if time > self.now { time } else { Time::NEVER };
+        let timers = [
+            self.beat_due,
+            self.announce_due,
+            future(self.listening_until),
+            future(self.reported_until),
+            self.improving
+                .map_or(Time::NEVER, |(_, since)| since + self.hold()),
+            self.planned.map_or(Time::NEVER, |planned| planned.deadline),
+            self.yielding.map_or(Time::NEVER, |yielding| yielding.until),
+            self.vacancy
+                .map_or(Time::NEVER, |vacancy| vacancy.overdue_at),
+            self.leaving.unwrap_or(Time::NEVER),
+        ];
+        let peers = self
+            .peers
+            .iter()
+            .flatten()
+            .map(|peer| self.peer_deadline(peer));
+        timers.into_iter().chain(peers).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Roles and terms that this unit had, and why, oldest first.
+    pub fn transitions(&self) -> impl DoubleEndedIterator<Item = &Transition> + ExactSizeIterator {
+        self.history.iter()
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Takes note of the time. A call that comes much later than it should means that this unit was
+    /// stopped (SIGSTOP, a debugger, a starved core): frames may be waiting unread, so what it did not
+    /// hear meanwhile says nothing about its peers. Every wait for others goes on where it was.
+    fn observe(&mut self, now: Time) {
+        let interval = self.settings.heartbeat_interval;
+        let gap = now.since(self.now);
+        self.now = self.now.max(now);
+        if gap <= interval * 2 {
+            return;
+        }
+        self.counters.pauses += 1;
+        let pause = gap - interval;
+        self.peers
+            .iter_mut()
+            .flatten()
+            .for_each(|peer| peer.forgive(pause));
+        self.listening_until = self.listening_until + pause;
+        self.reported_until = self.reported_until + pause;
+        if let Some(yielding) = &mut self.yielding {
+            yielding.until = yielding.until + pause;
+        }
+        if let Some(since) = self
+            .vacancy
+            .as_mut()
+            .and_then(|v| v.eligible_since.as_mut())
+        {
+            *since = *since + pause;
+        }
+    }
+
+    fn peer(&self, unit: UnitId) -> Option<&Peer> {
+        self.peers[unit.index()].as_deref()
+    }
+
+    fn peer_mut(&mut self, unit: UnitId) -> Option<&mut Peer> {
+        self.peers[unit.index()].as_deref_mut()
+    }
+
+    /// Peers that are alive and known to be no recordings.
+    fn trusted(&self) -> impl Iterator<Item = &Peer> {
+        self.peers
+            .iter()
+            .flatten()
+            .map(Box::as_ref)
+            .filter(|peer| peer.trusted())
+    }
+
+    fn event(&mut self, event: Event) {
+        self.actions.push_back(Action::Event(event));
+    }
+
+    /// How long better links must last before they count.
+    fn hold(&self) -> Duration {
+        self.settings.hello_holddown.max(MIN_HOLD)
+    }
+}

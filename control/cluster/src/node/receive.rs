@@ -1,0 +1,218 @@
+//! Frames from peers: refused with a reason, or believed.
+
+use crate::envelope::{Header, Kind, Rejection, Seal};
+use crate::heartbeat::Heartbeat;
+use crate::peer::Peer;
+use crate::{Event, LinkId, Node, Role, Time, UnitId};
+
+impl Node {
+    /// A frame came: what followed its Ethernet header, maybe padded. A bad one is counted by reason.
+    pub fn handle_frame(&mut self, link: LinkId, payload: &[u8], now: Time) {
+        if self.left {
+            return;
+        }
+        self.observe(now);
+        if let Err(reason) = self.accept(link, payload, now) {
+            self.counters.reject(reason);
+        }
+        self.decide(now);
+    }
+
+    fn accept(&mut self, link: LinkId, frame: &[u8], now: Time) -> Result<(), Rejection> {
+        let expected = self.settings.links.get(link.index());
+        if !expected.is_some_and(|link| link.kind.carries_heartbeats()) {
+            return Err(Rejection::Link);
+        }
+        let header = Header::decode(frame)?;
+        if header.cluster != self.settings.cluster {
+            return Err(Rejection::Cluster);
+        }
+        if header.unit == self.settings.unit {
+            return Err(self.own_id(&header, frame));
+        }
+        if header.to.is_some_and(|to| to != self.settings.unit) {
+            return Err(Rejection::Addressee);
+        }
+        match self.peer(header.unit) {
+            Some(peer) if peer.boot == header.boot => {
+                if !peer.window.is_fresh(header.sequence) {
+                    return Err(Rejection::Replayed);
+                }
+                let body = peer.seal.open(&header, frame)?;
+                self.accept_body(link, &header, &body, now)
+            }
+            Some(peer) if peer.is_retired(header.boot) => Err(Rejection::OldBoot),
+            _ => self.accept_start(link, &header, frame, now),
+        }
+    }
+
+    /// A frame with this unit's own id: a loop in the network, or a unit that was given the same id.
+    fn own_id(&mut self, header: &Header, frame: &[u8]) -> Rejection {
+        if header.boot == self.settings.boot {
+            return Rejection::Own;
+        }
+        let (key, cluster) = (&self.settings.key, self.settings.cluster);
+        let other = Seal::new(key, cluster, header.unit, header.boot);
+        if let Err(reason) = other.open(header, frame) {
+            return reason;
+        }
+        if self.counters.rejected(Rejection::DuplicateUnit) == 0 {
+            self.event(Event::DuplicateUnit { boot: header.boot });
+        }
+        Rejection::DuplicateUnit
+    }
+
+    /// The first frame of a start that is not known. A later start replaces the one before at once; an
+    /// earlier one (the wall clock stepped back) only when the one before is silent, and with the
+    /// echo that a recording from before our own start cannot have.
+    fn accept_start(
+        &mut self,
+        link: LinkId,
+        header: &Header,
+        frame: &[u8],
+        now: Time,
+    ) -> Result<(), Rejection> {
+        let (key, cluster) = (&self.settings.key, self.settings.cluster);
+        let seal = Seal::new(key, cluster, header.unit, header.boot);
+        let body = seal.open(header, frame)?;
+        if header.kind != Kind::Heartbeat {
+            return Err(Rejection::Unverified);
+        }
+        let beat = Heartbeat::decode(&body).map_err(|_| Rejection::Malformed)?;
+        let known = self.peer(header.unit);
+        if let Some(later) = known.filter(|known| known.boot > header.boot)
+            && (later.alive || !echoes(&beat, self))
+        {
+            return Err(Rejection::OldBoot);
+        }
+        let peer = match known {
+            Some(known) => known.restarted(header.boot, seal, beat, now),
+            None => Peer::new(
+                header.unit,
+                header.boot,
+                seal,
+                beat,
+                self.links_up.len(),
+                now,
+            ),
+        };
+        let restarted = known.is_some();
+        self.peers[header.unit.index()] = Some(Box::new(peer));
+        if restarted {
+            self.event(Event::PeerRestarted { peer: header.unit });
+        }
+        self.accept_body(link, header, &body, now)
+    }
+
+    /// The body of an authentic, fresh frame of a peer's present start.
+    fn accept_body(
+        &mut self,
+        link: LinkId,
+        header: &Header,
+        body: &[u8],
+        now: Time,
+    ) -> Result<(), Rejection> {
+        let peer = self.peer_mut(header.unit).ok_or(Rejection::Unverified)?;
+        peer.window.mark(header.sequence);
+        match header.kind {
+            Kind::Heartbeat => {
+                let beat = Heartbeat::decode(body).map_err(|_| Rejection::Malformed)?;
+                self.accept_heartbeat(link, header, beat, now);
+                self.counters.heartbeats_received += 1;
+            }
+            Kind::Sync => {
+                if !peer.verified || peer.left {
+                    return Err(Rejection::Unverified);
+                }
+                self.revive(header.unit, link, now);
+                self.counters.sync_frames_received += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept_heartbeat(&mut self, link: LinkId, header: &Header, beat: Heartbeat, now: Time) {
+        let unit = header.unit;
+        let echoed = echoes(&beat, self);
+        let agrees = beat.config_hash == self.settings.config_hash;
+        let Some(peer) = self.peer_mut(unit) else {
+            return;
+        };
+        let newest = header.sequence > peer.beat_sequence;
+        if peer.left && !newest {
+            return; // Sent before the goodbye and overtaken by it.
+        }
+        peer.verified |= echoed;
+        peer.reached_from(beat.link, now);
+        if newest {
+            let leaving = beat.leaving;
+            let was_agreeing = std::mem::replace(&mut peer.configuration_agrees, agrees);
+            peer.beat = beat;
+            peer.beat_sequence = header.sequence;
+            peer.beat_at = now;
+            let left = std::mem::replace(&mut peer.left, leaving);
+            if was_agreeing != agrees {
+                self.event(if agrees {
+                    Event::ConfigurationAgrees { peer: unit }
+                } else {
+                    Event::ConfigurationDiffers { peer: unit }
+                });
+            }
+            self.learn_term(unit);
+            if leaving {
+                return self.say_farewell(unit, left);
+            }
+        }
+        self.revive(unit, link, now);
+    }
+
+    fn say_farewell(&mut self, unit: UnitId, already: bool) {
+        if let Some(peer) = self.peer_mut(unit) {
+            peer.alive = false;
+            peer.links.iter_mut().for_each(|link| link.alive = false);
+        }
+        if !already {
+            self.event(Event::PeerLeft { peer: unit });
+        }
+    }
+
+    /// A peer was heard on a link: both are alive.
+    fn revive(&mut self, unit: UnitId, link: LinkId, now: Time) {
+        let Some(peer) = self.peer_mut(unit) else {
+            return;
+        };
+        peer.heard_on(link, now);
+        let was_alive = std::mem::replace(&mut peer.alive, true);
+        let state = peer.links.get_mut(link.index());
+        let link_was_alive = state.is_none_or(|state| std::mem::replace(&mut state.alive, true));
+        if !was_alive {
+            self.event(Event::PeerUp { peer: unit });
+            // It should not wait an interval to learn that it is heard.
+            self.beat_due = now;
+        } else if !link_was_alive {
+            self.event(Event::PeerLinkUp { peer: unit, link });
+        }
+    }
+
+    /// Takes the term over from a verified peer. Not from one that follows a primary that we do not
+    /// follow: two halves that hear each other by a chain only would raise each other without end.
+    fn learn_term(&mut self, unit: UnitId) {
+        let Some(peer) = self.peer(unit).filter(|peer| peer.verified) else {
+            return;
+        };
+        let term = peer.beat.term;
+        let ours = |primary| primary == self.settings.unit || Some(primary) == self.primary;
+        let same_side = peer.beat.role == Role::Primary || peer.beat.primary.is_none_or(ours);
+        if same_side && term > self.term {
+            self.term = term;
+            self.term_from = Some(unit);
+        }
+    }
+}
+
+fn echoes(beat: &Heartbeat, node: &Node) -> bool {
+    let own = (node.settings.unit, node.settings.boot);
+    beat.heard
+        .iter()
+        .any(|heard| (heard.unit, heard.boot) == own)
+}

@@ -1,0 +1,582 @@
+//! Which role this unit has, and why: the rules of the election.
+//!
+//! [`Node::decide`] looks at what is known and takes every step that follows from it. It keeps no
+//! memory of how it got there beyond the few waits below, so it does not matter which event came first.
+//!
+//! - **With a sitting primary** nothing moves but for a reason that the primary itself sees: a peer with
+//!   more healthy link weight than it has at this moment, a peer that preempts, a command, its own
+//!   failure. It then *yields*: becomes subordinate, says so at once on all links and names the
+//!   successor, who promotes itself on hearing it. A lost frame costs an interval, since every following
+//!   heartbeat says it again. While it yields it is not eligible, so the role cannot bounce.
+//! - **Without one** every unit ranks all that are eligible. The first of them promotes itself at once,
+//!   without a round of claims. The others wait in proportion to their rank and then promote themselves
+//!   too: views may differ, but somebody must serve.
+//! - **A primary that only others hear** counts as one, for as long as its last heartbeat to any of them
+//!   would last: so two units that cannot hear each other, with a third between them, do not both serve.
+//! - **What an unverified peer says** only holds back: no promotion while one says that it is primary.
+//!   It demotes nobody. With a one-way cut at a start, a fresh unit that hears but is not heard
+//!   therefore waits, and the one that does not hear it serves.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::{Dual, HANDOVER_PATIENCE, Planned, Vacancy, Yielding};
+use crate::election::{self, Claim, Standing, Units};
+use crate::heartbeat::MAX_TERM;
+use crate::history::{Cause, HandOver, Transition};
+use crate::peer::Peer;
+use crate::{Action, Event, Node, Role, Time, UnitId};
+
+/// What a unit knows about who is primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It is heard.
+    Heard(UnitId),
+    /// A peer hears it.
+    Reported {
+        primary: UnitId,
+        by: UnitId,
+        until: Time,
+    },
+    /// Somebody says that it is, who may be a recording.
+    Unverified,
+    /// Nobody is.
+    Nobody,
+}
+
+impl Node {
+    /// Takes every step that follows from what is known. Each step changes the role or ends a wait, and
+    /// no two undo each other, so this ends; the bound is for the reader.
+    pub(super) fn decide(&mut self, now: Time) {
+        if self.left {
+            return;
+        }
+        self.expire(now);
+        self.settle_health(now);
+        for _ in 0..8 {
+            let stepped = match self.role {
+                Role::Primary => self.step_primary(now),
+                Role::Candidate | Role::Subordinate => self.step_eligible(now),
+                Role::Isolated => self.step_isolated(now),
+                Role::Maintenance => self.step_maintenance(now),
+            };
+            if !stepped {
+                break;
+            }
+        }
+        self.watch_dual(now);
+    }
+
+    fn step_primary(&mut self, now: Time) -> bool {
+        if !self.workers {
+            match self.successor() {
+                Some(to) => self.yield_to(to, HandOver::Workers, now),
+                None => self.set_role(Role::Isolated, Cause::WorkersStopped, now),
+            }
+            return true;
+        }
+        if !self.can_serve() {
+            self.set_role(Role::Isolated, Cause::LinksLost, now);
+            return true;
+        }
+        if let Some(cause) = self.stronger_primary(now) {
+            self.set_role(Role::Subordinate, cause, now);
+            return true;
+        }
+        self.raise_term(now);
+        if let Some(to) = self.successor().filter(|to| self.is_healthier(*to)) {
+            self.yield_to(to, HandOver::Health, now);
+            return true;
+        }
+        self.step_planned(now)
+    }
+
+    /// A primary that must stay instead of this one: heard with a greater claim, or followed by a peer
+    /// with a higher term.
+    fn stronger_primary(&self, now: Time) -> Option<Cause> {
+        let own = self.claim();
+        let heard = self.trusted().filter(|peer| peer.claims_primary());
+        if let Some(winner) = heard
+            .max_by_key(|peer| peer.claim())
+            .filter(|p| p.claim() > own)
+        {
+            return Some(Cause::DualPrimary {
+                winner: winner.unit,
+                term: winner.beat.term,
+            });
+        }
+        let (primary, by, _) = self.reported_primary(now)?;
+        let term = self.peer(by)?.beat.primary_term;
+        (term > self.term).then_some(Cause::PrimaryReported { primary, by })
+    }
+
+    /// A peer knows a higher term than this sitting primary's: sessions may have been written in it
+    /// elsewhere. So that what is written from now on is newer, the term goes above it.
+    fn raise_term(&mut self, now: Time) {
+        if let Some(by) = self.term_from.take() {
+            self.term = (self.term + 1).min(MAX_TERM);
+            self.record(Role::Primary, Cause::TermRaised { by }, now);
+            self.actions.push_back(Action::Promote { term: self.term });
+            self.beat_due = now;
+        }
+    }
+
+    fn step_planned(&mut self, now: Time) -> bool {
+        if self.planned.is_none() {
+            let Some(to) = self.preempting_peer() else {
+                return false;
+            };
+            let deadline = now + HANDOVER_PATIENCE;
+            self.planned = Some(Planned {
+                to: Some(to),
+                reason: HandOver::Preempt,
+                deadline,
+            });
+        }
+        let Some(planned) = self.planned else {
+            return false;
+        };
+        let to = match planned.to {
+            Some(to) => Some(to).filter(|to| self.acceptable(*to)),
+            None => self.successor(),
+        };
+        let Some(to) = to else {
+            self.planned = None;
+            if self.leaving.is_some() {
+                self.set_role(Role::Candidate, Cause::Leaving, now);
+                return true;
+            }
+            self.event(Event::HandOverCancelled {
+                reason: planned.reason,
+            });
+            return false;
+        };
+        if self.peers_hold_all() || now >= planned.deadline {
+            self.yield_to(to, planned.reason, now);
+            return true;
+        }
+        false
+    }
+
+    /// Steps of a unit that may become primary.
+    fn step_eligible(&mut self, now: Time) -> bool {
+        if self.maintenance {
+            self.set_role(Role::Maintenance, Cause::MaintenanceBegun, now);
+            return true;
+        }
+        if !self.can_serve() {
+            let cause = if self.workers {
+                Cause::LinksLost
+            } else {
+                Cause::WorkersStopped
+            };
+            self.set_role(Role::Isolated, cause, now);
+            return true;
+        }
+        let known = self.known_primary(now);
+        self.end_yielding(known, now);
+        if self.leaving.is_some() {
+            self.finish_leaving(now);
+            return false;
+        }
+        match known {
+            Known::Heard(primary) => self.follow(primary, Cause::PrimaryFound { primary }, now),
+            Known::Reported { primary, by, until } => {
+                self.reported_until = until;
+                self.follow(primary, Cause::PrimaryReported { primary, by }, now)
+            }
+            Known::Unverified => self.wait_for_proof(now),
+            Known::Nobody => self.fill_vacancy(now),
+        }
+    }
+
+    fn step_isolated(&mut self, now: Time) -> bool {
+        self.end_yielding(self.known_primary(now), now);
+        if self.leaving.is_some() {
+            self.finish_leaving(now);
+            return false;
+        }
+        if self.maintenance {
+            self.set_role(Role::Maintenance, Cause::MaintenanceBegun, now);
+            return true;
+        }
+        if !self.can_serve() {
+            return false;
+        }
+        // It was deaf: it listens again before it trusts that nobody is primary.
+        self.listening_until = now + self.settings.hello_holddown;
+        self.set_role(Role::Candidate, Cause::Recovered, now);
+        true
+    }
+
+    fn step_maintenance(&mut self, now: Time) -> bool {
+        self.end_yielding(self.known_primary(now), now);
+        if self.leaving.is_some() {
+            self.finish_leaving(now);
+            return false;
+        }
+        if self.maintenance {
+            return false;
+        }
+        self.set_role(Role::Candidate, Cause::MaintenanceEnded, now);
+        true
+    }
+
+    fn follow(&mut self, primary: UnitId, cause: Cause, now: Time) -> bool {
+        self.vacancy = None;
+        self.primary = Some(primary);
+        if self.role == Role::Subordinate {
+            return false;
+        }
+        self.set_role(Role::Subordinate, cause, now);
+        true
+    }
+
+    fn wait_for_proof(&mut self, now: Time) -> bool {
+        let cause = self.loss_of_primary(now);
+        self.vacancy = None;
+        self.primary = None;
+        if self.role == Role::Candidate || self.yielding.is_some() {
+            return false;
+        }
+        self.set_role(Role::Candidate, cause, now);
+        true
+    }
+
+    /// Nobody is primary: become it, or wait for whoever is better.
+    fn fill_vacancy(&mut self, now: Time) -> bool {
+        let cause = self.loss_of_primary(now);
+        let eligible = self.is_eligible(now);
+        let vacancy = self.vacancy.get_or_insert(Vacancy {
+            cause,
+            eligible_since: None,
+            overdue_at: Time::NEVER,
+        });
+        let cause = vacancy.cause;
+        self.primary = None;
+        if eligible {
+            let since = *vacancy.eligible_since.get_or_insert(now);
+            if let Some(cause) = self.reason_to_promote(cause, since, now) {
+                self.promote(cause, now);
+                return true;
+            }
+        } else {
+            vacancy.eligible_since = None;
+            vacancy.overdue_at = Time::NEVER;
+        }
+        if self.role == Role::Subordinate && self.yielding.is_none() {
+            self.set_role(Role::Candidate, cause, now);
+            return true;
+        }
+        false
+    }
+
+    fn reason_to_promote(&mut self, vacancy: Cause, since: Time, now: Time) -> Option<Cause> {
+        let own = self.settings.unit;
+        let handing_over = self
+            .trusted()
+            .find(|p| p.beat.yielding && p.beat.term >= self.term)
+            .map(|p| (p.unit, p.beat.successor));
+        if let Some((by, Some(heir))) = handing_over
+            && heir == own
+        {
+            return Some(Cause::HandedOver { by });
+        }
+        let mut ranking = self.ranking(now);
+        let heir = handing_over.and_then(|(_, heir)| heir);
+        if let Some(position) = ranking.iter().position(|unit| Some(*unit) == heir) {
+            let heir = ranking.remove(position);
+            ranking.insert(0, heir);
+        }
+        let rank = ranking.iter().position(|unit| *unit == own)?;
+        if rank == 0 {
+            return Some(match vacancy {
+                Cause::PrimaryDied { .. } | Cause::PrimaryLeft { .. } => vacancy,
+                _ if ranking.len() == 1 && self.trusted().next().is_none() => Cause::Alone,
+                _ => Cause::Elected {
+                    of: u8::try_from(ranking.len()).unwrap_or(u8::MAX),
+                },
+            });
+        }
+        let overdue_at = since + self.patience(&ranking[..rank]);
+        if let Some(vacancy) = &mut self.vacancy {
+            vacancy.overdue_at = overdue_at;
+        }
+        (now >= overdue_at).then_some(Cause::Overdue {
+            expected: ranking[0],
+        })
+    }
+
+    /// How long to wait for better units: each may need a detection time to see the vacancy, and as much
+    /// again for its heartbeat to arrive.
+    fn patience(&self, better: &[UnitId]) -> Duration {
+        let own = self.settings.detection();
+        let of = |unit: &UnitId| {
+            self.peer(*unit)
+                .map_or(own, |p| p.detection(&self.settings))
+        };
+        better.iter().map(|unit| of(unit).max(own) * 2).sum()
+    }
+
+    fn ranking(&self, now: Time) -> Units<UnitId> {
+        let peers = self.peers.iter().flatten();
+        let mut standings: Units<Standing> = peers
+            .filter(|peer| peer.alive && peer.beat.eligible)
+            .map(|peer| Standing {
+                unit: peer.unit,
+                health: peer.beat.health.healthy,
+                synced: peer.beat.synced,
+                age: peer.beat.age + now.since(peer.beat_at),
+                priority: peer.beat.priority,
+                preempt: peer.beat.preempt,
+            })
+            .collect();
+        standings.push(Standing {
+            unit: self.settings.unit,
+            health: self.health.healthy,
+            synced: self.is_synced(),
+            age: self.age(now),
+            priority: self.settings.priority,
+            preempt: self.settings.preempt,
+        });
+        election::ranking(standings, self.settings.age_margin)
+    }
+
+    fn known_primary(&self, now: Time) -> Known {
+        let heard = self.trusted().filter(|peer| peer.claims_primary());
+        if let Some(primary) = heard.max_by_key(|peer| peer.claim()) {
+            return Known::Heard(primary.unit);
+        }
+        if let Some((primary, by, until)) = self.reported_primary(now) {
+            return Known::Reported { primary, by, until };
+        }
+        let mut unverified = self
+            .peers
+            .iter()
+            .flatten()
+            .filter(|p| p.alive && !p.verified);
+        if unverified.any(|peer| peer.claims_primary()) {
+            return Known::Unverified;
+        }
+        Known::Nobody
+    }
+
+    /// The primary that peers report though it is not heard here, by whom, and how long that holds: until
+    /// its last heartbeat to any of them is older than detection allows, so that believing them delays
+    /// no takeover. Not what the reported unit itself contradicts.
+    fn reported_primary(&self, now: Time) -> Option<(UnitId, UnitId, Time)> {
+        let reports = self.trusted().filter_map(|peer| {
+            let primary = peer.beat.primary?;
+            let until = peer.beat_at - peer.beat.primary_silence + peer.detection(&self.settings);
+            let contradicted = self.peer(primary).is_some_and(|p| p.alive || p.left);
+            let holds = primary != self.settings.unit && !contradicted && now < until;
+            holds.then_some((peer.beat.primary_term, until, primary, peer.unit))
+        });
+        reports
+            .max()
+            .map(|(_, until, primary, by)| (primary, by, until))
+    }
+
+    /// Why the primary that was followed is no more.
+    fn loss_of_primary(&self, now: Time) -> Cause {
+        let Some(primary) = self.primary else {
+            return Cause::NoPrimary;
+        };
+        match self.peer(primary) {
+            Some(peer) if peer.left => Cause::PrimaryLeft { primary },
+            Some(peer) if peer.alive => Cause::PrimaryStopped {
+                primary,
+                role: peer.beat.role,
+            },
+            Some(peer) => Cause::PrimaryDied {
+                primary,
+                silent: now.since(peer.last_heard),
+            },
+            None => Cause::PrimaryDied {
+                primary,
+                silent: Duration::ZERO,
+            },
+        }
+    }
+
+    /// The best unit to hand over to: heard, hears us, could serve now.
+    pub(super) fn successor(&self) -> Option<UnitId> {
+        let order = self.ranking(self.now);
+        let preferred = |unit: &&UnitId| self.acceptable(**unit);
+        order.iter().find(preferred).copied()
+    }
+
+    /// Whether a hand-over to this unit would reach it and be taken.
+    pub(super) fn acceptable(&self, unit: UnitId) -> bool {
+        self.peer(unit).is_some_and(|peer| {
+            let hears_us = peer.hears(self.settings.unit, self.settings.boot).is_some();
+            peer.trusted() && peer.beat.eligible && hears_us
+        })
+    }
+
+    /// Strictly more healthy links than this unit has, both in what it tells and at this moment: when
+    /// links of both recover, only what they tell lags behind.
+    fn is_healthier(&self, unit: UnitId) -> bool {
+        let own = self.health.healthy.max(self.actual_health());
+        self.peer(unit)
+            .is_some_and(|peer| peer.beat.health.healthy > own)
+    }
+
+    fn preempting_peer(&self) -> Option<UnitId> {
+        let own = self.health.healthy.max(self.actual_health());
+        let preempts = |peer: &&Peer| {
+            peer.beat.preempt
+                && peer.beat.synced
+                && peer.beat.priority > self.settings.priority
+                && peer.beat.health.healthy >= own
+                && self.acceptable(peer.unit)
+        };
+        let peers = self.trusted().filter(preempts);
+        peers
+            .max_by_key(|peer| (peer.beat.priority, Reverse(peer.unit)))
+            .map(|peer| peer.unit)
+    }
+
+    pub(super) fn yield_to(&mut self, to: UnitId, reason: HandOver, now: Time) {
+        let role = match reason {
+            HandOver::Workers => Role::Isolated,
+            HandOver::Maintenance => Role::Maintenance,
+            _ => Role::Subordinate,
+        };
+        self.maintenance |= reason == HandOver::Maintenance;
+        let until = now
+            + self
+                .settings
+                .hello_holddown
+                .max(self.settings.detection() * 2);
+        self.set_role(role, Cause::Yielded { to, reason }, now);
+        self.yielding = Some(Yielding {
+            to,
+            term: self.term,
+            until,
+        });
+    }
+
+    /// Yielding ends when a later primary is known, when the successor cannot take over, or in time.
+    fn end_yielding(&mut self, known: Known, now: Time) {
+        let Some(yielding) = self.yielding else {
+            return;
+        };
+        let taken = match known {
+            Known::Heard(primary) => self
+                .peer(primary)
+                .is_some_and(|peer| peer.beat.term > yielding.term),
+            _ => false,
+        };
+        let hopeless = !self
+            .peer(yielding.to)
+            .is_some_and(|peer| peer.trusted() && (peer.beat.eligible || peer.claims_primary()));
+        if taken || hopeless || now >= yielding.until {
+            self.yielding = None;
+            self.beat_due = now;
+        }
+    }
+
+    fn promote(&mut self, cause: Cause, now: Time) {
+        self.term = (self.term + 1).min(MAX_TERM);
+        self.set_role(Role::Primary, cause, now);
+    }
+
+    pub(super) fn set_role(&mut self, role: Role, cause: Cause, now: Time) {
+        let from = self.role;
+        self.record(role, cause, now);
+        self.role = role;
+        self.role_since = now;
+        self.beat_due = now;
+        self.planned = None;
+        self.vacancy = None;
+        let term = self.term;
+        if role == Role::Primary {
+            self.primary = None;
+            self.yielding = None;
+            self.term_from = None;
+            self.counters.promotions += 1;
+            self.actions.push_back(Action::Promote { term });
+            self.start_announcing(now);
+        } else if from == Role::Primary {
+            self.counters.demotions += 1;
+            self.stop_announcing();
+            self.actions.push_back(Action::Demote { role, term });
+        } else {
+            self.actions.push_back(Action::RoleChanged { role, term });
+        }
+    }
+
+    fn record(&mut self, to: Role, cause: Cause, now: Time) {
+        let transition = Transition {
+            time: now,
+            from: self.role,
+            to,
+            term: self.term,
+            cause,
+        };
+        self.history.record(transition);
+    }
+
+    /// Follows an episode of two primaries from its begin to its end. Whoever stays announces again.
+    fn watch_dual(&mut self, now: Time) {
+        let other = self
+            .trusted()
+            .filter(|peer| peer.claims_primary())
+            .map(|peer| peer.unit)
+            .next();
+        match (self.dual, other) {
+            (None, Some(peer)) if self.role == Role::Primary => {
+                self.begin_dual(peer, now);
+            }
+            (Some(Dual { peer, since }), other)
+                if self.role != Role::Primary || other.is_none() =>
+            {
+                let stayed = self.role == Role::Primary;
+                self.dual = None;
+                let duration = now.since(since);
+                self.event(Event::DualPrimaryEnded {
+                    peer,
+                    stayed,
+                    duration,
+                });
+                if stayed {
+                    self.start_announcing(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begin_dual(&mut self, peer: UnitId, now: Time) {
+        self.dual = Some(Dual { peer, since: now });
+        self.counters.dual_primaries += 1;
+        self.event(Event::DualPrimary { peer });
+        self.beat_due = now;
+    }
+
+    fn claim(&self) -> Claim {
+        Claim {
+            term: self.term,
+            health: self.health.healthy,
+            priority: self.settings.priority,
+            unit: Reverse(self.settings.unit),
+        }
+    }
+
+    /// Whether this unit may become primary, or stay it.
+    pub(super) fn is_eligible(&self, now: Time) -> bool {
+        let willing = !self.maintenance && self.leaving.is_none() && self.yielding.is_none();
+        let able = !matches!(self.role, Role::Isolated | Role::Maintenance);
+        willing && able && self.can_serve() && now >= self.listening_until
+    }
+
+    /// For how long this unit could have been primary.
+    pub(super) fn age(&self, now: Time) -> Duration {
+        if self.workers {
+            now.since(self.capable_since)
+        } else {
+            Duration::ZERO
+        }
+    }
+}

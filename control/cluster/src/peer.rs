@@ -1,0 +1,156 @@
+//! What a unit knows of another: on which links it is heard, and what it said last.
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use crate::election::Claim;
+use crate::envelope::{Seal, Window};
+use crate::heartbeat::{Heard, Heartbeat};
+use crate::{Boot, LinkId, Role, Settings, Time, UnitId};
+
+/// One start of a peer, and the starts before it.
+///
+/// A peer is *alive* while any link brings its frames, and *verified* once it has echoed our own boot:
+/// then it hears us, and is no recording of frames that were sent before we started. What an unverified
+/// peer says may hold us back, but never makes us step down, follow or raise the term.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) unit: UnitId,
+    pub(crate) boot: Boot,
+    pub(crate) seal: Seal,
+    pub(crate) window: Window,
+    /// Starts that are over. A start that was superseded never comes back, however it is echoed.
+    retired: ArrayVec<Boot, 16>,
+    pub(crate) verified: bool,
+    pub(crate) alive: bool,
+    pub(crate) left: bool,
+    /// The newest heartbeat by sequence, and when it came.
+    pub(crate) beat: Heartbeat,
+    pub(crate) beat_sequence: u64,
+    pub(crate) beat_at: Time,
+    pub(crate) last_heard: Time,
+    /// By link of ours: when a frame came last, and whether that link counts as alive.
+    pub(crate) links: ArrayVec<PeerLink, { Settings::MAX_LINKS }>,
+    /// By link of the peer's: when a heartbeat came last.
+    remote: [Option<Time>; Settings::MAX_LINKS],
+    pub(crate) configuration_agrees: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PeerLink {
+    pub(crate) last_heard: Option<Time>,
+    pub(crate) alive: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        unit: UnitId,
+        boot: Boot,
+        seal: Seal,
+        beat: Heartbeat,
+        links: usize,
+        now: Time,
+    ) -> Self {
+        Self {
+            unit,
+            boot,
+            seal,
+            window: Window::default(),
+            retired: ArrayVec::new(),
+            verified: false,
+            alive: false,
+            left: false,
+            beat,
+            beat_sequence: 0,
+            beat_at: now,
+            last_heard: now,
+            links: (0..links).map(|_| PeerLink::default()).collect(),
+            remote: [None; Settings::MAX_LINKS],
+            configuration_agrees: true,
+        }
+    }
+
+    /// The same unit after another start: nothing but its past is kept.
+    pub(crate) fn restarted(&self, boot: Boot, seal: Seal, beat: Heartbeat, now: Time) -> Self {
+        let mut retired = self.retired.clone();
+        if retired.is_full() {
+            retired.remove(0);
+        }
+        retired.push(self.boot);
+        Self {
+            retired,
+            ..Self::new(self.unit, boot, seal, beat, self.links.len(), now)
+        }
+    }
+
+    pub(crate) fn is_retired(&self, boot: Boot) -> bool {
+        self.retired.contains(&boot)
+    }
+
+    /// An authentic frame came.
+    pub(crate) fn heard_on(&mut self, link: LinkId, now: Time) {
+        self.last_heard = now;
+        if let Some(state) = self.links.get_mut(link.index()) {
+            state.last_heard = Some(now);
+        }
+    }
+
+    /// A heartbeat went out on this link of the peer's and arrived.
+    pub(crate) fn reached_from(&mut self, link: LinkId, now: Time) {
+        self.remote[link.index()] = Some(now);
+    }
+
+    /// Silence after which this peer counts as dead: the slower of both beats, `loss` times.
+    pub(crate) fn detection(&self, settings: &Settings) -> Duration {
+        let theirs = self.beat.interval.min(Duration::from_secs(60));
+        settings.heartbeat_interval.max(theirs) * settings.heartbeat_loss
+    }
+
+    /// The time that we were stopped ourselves is no silence of the peer's.
+    pub(crate) fn forgive(&mut self, pause: Duration) {
+        self.last_heard = self.last_heard + pause;
+        self.beat_at = self.beat_at + pause;
+        let links = self
+            .links
+            .iter_mut()
+            .filter_map(|link| link.last_heard.as_mut());
+        for time in links.chain(self.remote.iter_mut().flatten()) {
+            *time = *time + pause;
+        }
+    }
+
+    /// Alive and no recording.
+    pub(crate) const fn trusted(&self) -> bool {
+        self.alive && self.verified
+    }
+
+    /// It says that it is primary, and can be believed to serve.
+    pub(crate) fn claims_primary(&self) -> bool {
+        self.beat.role == Role::Primary && self.beat.workers && !self.beat.yielding
+    }
+
+    /// What it says of hearing a unit's start.
+    pub(crate) fn hears(&self, unit: UnitId, boot: Boot) -> Option<&Heard> {
+        self.beat
+            .heard
+            .iter()
+            .find(|heard| heard.unit == unit && heard.boot == boot)
+    }
+
+    pub(crate) fn claim(&self) -> Claim {
+        Claim {
+            term: self.beat.term,
+            health: self.beat.health.healthy,
+            priority: self.beat.priority,
+            unit: std::cmp::Reverse(self.unit),
+        }
+    }
+
+    /// The peer's links that reach us, one bit each.
+    pub(crate) fn remote_links(&self, detection: Duration, now: Time) -> u16 {
+        let alive = |time: &Option<Time>| time.is_some_and(|time| now < time + detection);
+        let links = (0_u16..).zip(&self.remote).filter(|(_, time)| alive(time));
+        links.fold(0, |bits, (link, _)| bits | 1 << link)
+    }
+}

@@ -1,0 +1,172 @@
+//! What a unit is told about itself and its cluster.
+
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{Boot, UnitId};
+
+/// The secret that all units of a cluster share. Wiped when dropped, never printed.
+#[derive(Clone)]
+pub struct Key([u8; Key::LEN]);
+
+impl Key {
+    /// Length in bytes.
+    pub const LEN: usize = 32;
+
+    /// A key of these bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// What a link is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkKind {
+    /// Carries heartbeats and state, never a user's packet.
+    Sync,
+    /// Carries users' packets and heartbeats too.
+    Critical,
+    /// Carries users' packets only; its state counts, but nothing of the cluster is sent on it.
+    Monitored,
+}
+
+impl LinkKind {
+    /// True when heartbeats are sent and expected on such a link.
+    #[must_use]
+    pub const fn carries_heartbeats(self) -> bool {
+        matches!(self, Self::Sync | Self::Critical)
+    }
+}
+
+/// One link of a unit.
+#[derive(Clone, Debug)]
+pub struct LinkSettings {
+    /// The interface's name, for people.
+    pub name: String,
+    /// What it is for.
+    pub kind: LinkKind,
+    /// How much its health counts in the election. A link of weight 0 is not monitored, as is usual for
+    /// sync links: a unit whose sync link failed still serves its users.
+    pub weight: u16,
+}
+
+/// Everything a [`Node`](crate::Node) is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Cluster id, the same on all units.
+    pub cluster: u16,
+    /// This unit's id, different on all units.
+    pub unit: UnitId,
+    /// This unit's name, for people. At most [`Settings::MAX_TEXT`] bytes travel.
+    pub name: String,
+    /// Higher is preferred.
+    pub priority: u8,
+    /// Take the primary role from a unit of lower priority that is equally healthy.
+    pub preempt: bool,
+    /// Time between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// How many heartbeats may be missing before a peer counts as dead.
+    pub heartbeat_loss: u32,
+    /// How long a fresh unit listens before it may become primary.
+    pub hello_holddown: Duration,
+    /// Ages that differ by less count as equal in the election.
+    pub age_margin: Duration,
+    /// How often the addresses are announced after a promotion.
+    pub announce_count: u32,
+    /// Time between two announcements.
+    pub announce_interval: Duration,
+    /// The cluster's secret.
+    pub key: Key,
+    /// This start of the unit.
+    pub boot: Boot,
+    /// Its links; a [`LinkId`](crate::LinkId) is a position in this list.
+    pub links: Vec<LinkSettings>,
+    /// Hash of the parts of the configuration that must be equal on all units.
+    pub config_hash: u64,
+    /// Software version. At most [`Settings::MAX_TEXT`] bytes travel.
+    pub software: String,
+    /// Whether sessions are synchronised.
+    pub session_sync: bool,
+    /// Shards of the local session table.
+    pub shards: u16,
+}
+
+/// Why settings are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SettingsError {
+    /// See the message.
+    #[error("heartbeat_interval is {0:?}; it must be between 1ms and 60s")]
+    Interval(Duration),
+    /// See the message.
+    #[error("heartbeat_loss is {0}; it must be between 1 and 255")]
+    Loss(u32),
+    /// See the message.
+    #[error("{0} links; a unit has at most {max}", max = Settings::MAX_LINKS)]
+    Links(usize),
+    /// See the message.
+    #[error("announce_interval is {0:?}; it must be at least 1ms")]
+    AnnounceInterval(Duration),
+    /// See the message.
+    #[error("the weights of all links add up to more than 65,535")]
+    Weights,
+}
+
+impl Settings {
+    /// The most links that a unit can have.
+    pub const MAX_LINKS: usize = 16;
+    /// The most bytes of a name or a software version that travel.
+    pub const MAX_TEXT: usize = 32;
+
+    /// Checks what a state machine cannot work with.
+    ///
+    /// # Errors
+    /// The first value that is out of its limits.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let interval = self.heartbeat_interval;
+        if interval < Duration::from_millis(1) || interval > Duration::from_secs(60) {
+            return Err(SettingsError::Interval(interval));
+        }
+        if !(1..=255).contains(&self.heartbeat_loss) {
+            return Err(SettingsError::Loss(self.heartbeat_loss));
+        }
+        if self.links.len() > Self::MAX_LINKS {
+            return Err(SettingsError::Links(self.links.len()));
+        }
+        if self.announce_interval < Duration::from_millis(1) {
+            return Err(SettingsError::AnnounceInterval(self.announce_interval));
+        }
+        let total: u64 = self.links.iter().map(|link| u64::from(link.weight)).sum();
+        if total > u64::from(u16::MAX) {
+            return Err(SettingsError::Weights);
+        }
+        Ok(())
+    }
+
+    /// Silence after which this unit gives a peer up that beats as often as itself.
+    #[must_use]
+    pub fn detection(&self) -> Duration {
+        self.heartbeat_interval * self.heartbeat_loss
+    }
+}
