@@ -19,6 +19,8 @@ pub mod vlan;
 mod layout;
 mod mac;
 mod parse;
+#[cfg(test)]
+mod samples;
 mod translate;
 mod tuple;
 

@@ -221,7 +221,9 @@ fn check_fragment(
     more: bool,
     payload: &[u8],
 ) -> Result<(), Malformed> {
-    let end = usize::from(offset) * 8 + payload.len();
+    // What the reassembled datagram would count against 65,535: the IPv4 header too.
+    let header_len = usize::from(layout.l4.saturating_sub(layout.l3));
+    let end = header_len + usize::from(offset) * 8 + payload.len();
     if payload.is_empty()
         || (more && !payload.len().is_multiple_of(8))
         || end > usize::from(u16::MAX)

@@ -15,8 +15,6 @@ pub(super) fn parse(layout: &mut Layout, quoted: &[u8]) -> Result<(), Malformed>
     if header.version() != 4 || header_len < ipv4::HEADER_LEN {
         return Err(Malformed::BadEmbedded);
     }
-    let l4 = usize::from(header_len);
-    let start = quoted.get(l4..l4 + 8).ok_or(Malformed::TruncatedEmbedded)?;
     let transport_len = match header.protocol {
         ipv4::PROTOCOL_TCP => tcp::HEADER_LEN,
         ipv4::PROTOCOL_UDP => udp::HEADER_LEN,
@@ -29,6 +27,11 @@ pub(super) fn parse(layout: &mut Layout, quoted: &[u8]) -> Result<(), Malformed>
     {
         return Err(Malformed::BadEmbedded);
     }
+    let l4 = usize::from(header_len);
+    let needed = if transport_len == 0 { 0 } else { 8 };
+    let start = quoted
+        .get(l4..l4 + needed)
+        .ok_or(Malformed::TruncatedEmbedded)?;
     let mut tuple = Tuple::v4(
         header.source_ip(),
         0,
