@@ -1,1 +1,51 @@
 //! What a worker core does to a burst of packets.
+//!
+//! ```text
+//! control core                                            worker (one per core)
+//!  Publisher<Snapshot>    configuration and role ───────▶  Worker::turn, for ever
+//!  Publisher<Neighbours>  who is where ─────────────────▶
+//!  ControlRings           packets and changes of sessions, both ways, bounded
+//!  WorkerCounters         ◀───────────────────────── what happened, drops by reason
+//! ```
+//!
+//! [`Worker`] is generic over [`PortIo`], so that tests run it over cables in memory. Nothing here
+//! reads a clock: a turn is given its time. [`Resolver`] is the exception to "a worker's matter": the
+//! control core's half of address resolution, kept beside the [`Neighbours`] that it makes.
+
+mod batch;
+mod counters;
+mod egress;
+mod fragment;
+mod interface;
+mod limiter;
+mod nat;
+mod neighbour;
+mod neighbours;
+mod policy;
+mod port;
+mod publish;
+mod rings;
+mod route;
+mod snapshot;
+mod worker;
+
+pub use counters::{Drop, Event, MAX_COUNTED_POLICIES, Traffic, WorkerCounters};
+pub use interface::{
+    Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, MAX_INTERFACES, Prefix,
+};
+pub use limiter::TokenBucket;
+pub use nat::{FIRST_PORT, PORT_CLASSES, PortChooser, PortSpace};
+pub use neighbour::{
+    DiscardReason, Evidence, NeighbourState, Resolution, Resolver, ResolverSettings,
+};
+pub use neighbours::{Neighbour, Neighbours};
+pub use policy::{DestinationNat, Match, Policy, PolicyAction, PolicySet, Question, SourceNat};
+pub use port::{MemoryPort, PortIo, QueuePair};
+pub use publish::{Published, Publisher};
+pub use rings::{
+    ControlRings, DeltaKind, DeltaNotice, DirtyRanges, Injected, PuntReason, Punted, RingSizes,
+    TableCommand, WorkerRings, connect,
+};
+pub use route::{Hop, NextHop, Route, Routes};
+pub use snapshot::{HEARTBEAT_ETHERTYPE, Limits, Snapshot, SnapshotError, SnapshotSettings};
+pub use worker::{Now, Worker, WorkerParts};

@@ -1,0 +1,93 @@
+//! Frames on their way out, collected per port and sent as bursts.
+
+use std::sync::Arc;
+
+use dpdk::{Burst, Mbuf};
+
+use crate::counters::{Drop, WorkerCounters};
+use crate::interface::InterfaceId;
+use crate::port::PortIo;
+
+/// A worker's ports, by [`InterfaceId`].
+pub(crate) struct Egress<P> {
+    ports: Vec<Port<P>>,
+    counters: Arc<WorkerCounters>,
+}
+
+struct Port<P> {
+    io: P,
+    pending: Burst,
+}
+
+impl<P: PortIo> Egress<P> {
+    pub(crate) fn new(ports: Vec<P>, counters: Arc<WorkerCounters>) -> Self {
+        let pending = |io| Port {
+            io,
+            pending: Burst::new(),
+        };
+        Self {
+            ports: ports.into_iter().map(pending).collect(),
+            counters,
+        }
+    }
+
+    /// How many ports there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Takes what arrived at a port.
+    pub(crate) fn receive(&mut self, interface: InterfaceId, burst: &mut Burst) -> usize {
+        let Some(port) = self.ports.get_mut(interface.index()) else {
+            return 0;
+        };
+        let received = port.io.receive(burst);
+        if received > 0 {
+            let bytes = burst.iter().map(Mbuf::len).sum();
+            self.counters.received(interface, received, bytes);
+        }
+        received
+    }
+
+    /// Puts a frame on its way. False, and a counted drop, when there is no such port.
+    pub(crate) fn send(&mut self, interface: InterfaceId, mbuf: Mbuf) -> bool {
+        let Some(port) = self.ports.get_mut(interface.index()) else {
+            self.counters.lose(Drop::NoInterface);
+            return false;
+        };
+        if port.pending.is_full() {
+            port.flush(interface, &self.counters);
+        }
+        // There is room now, so the burst gives nothing back.
+        let _ = port.pending.push(mbuf);
+        true
+    }
+
+    /// Sends everything that is on its way.
+    pub(crate) fn flush(&mut self) {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            if !port.pending.is_empty() {
+                let interface = InterfaceId(u8::try_from(index).unwrap_or(u8::MAX));
+                port.flush(interface, &self.counters);
+            }
+        }
+    }
+}
+
+impl<P: PortIo> Port<P> {
+    /// Sends the pending frames, trying twice; what is left then is dropped.
+    fn flush(&mut self, interface: InterfaceId, counters: &WorkerCounters) {
+        let frames = self.pending.len();
+        let bytes: usize = self.pending.iter().map(Mbuf::len).sum();
+        let mut sent = self.io.transmit(&mut self.pending);
+        if sent < frames {
+            sent += self.io.transmit(&mut self.pending);
+        }
+        let unsent: usize = self.pending.iter().map(Mbuf::len).sum();
+        counters.sent(interface, sent, bytes - unsent);
+        if !self.pending.is_empty() {
+            counters.lose_many(Drop::TransmitFull, self.pending.len());
+            self.pending.clear();
+        }
+    }
+}

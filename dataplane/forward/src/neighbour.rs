@@ -1,0 +1,397 @@
+//! Address resolution (RFC 826), as a state machine without I/O.
+//!
+//! Owned by the control core: packets that wait and ARP that arrived go in with a time, requests to
+//! send and packets to release come out of [`Resolver::poll`]. What is resolved is published to the
+//! workers as [`Neighbours`]. Workers do not report use, so every entry is refreshed before it runs
+//! out, and forgotten when the neighbour no longer answers (after RFC 4861 section 7.3).
+//!
+//! ```text
+//!   packet waits            answer                     30 s over
+//!  ───────────▶ Incomplete ───────▶ Reachable ─────────────────────▶ Probe ──▶ forgotten
+//!                   │ 3 requests       ▲  │ another MAC, unasked       ▲ │ │   after 3 requests
+//!                   ▼                  │  ▼               5 s over     │ │ │
+//!               forgotten              │ Stale ───────────────────────┘ │ │
+//!               (packets discarded)    └────────────────────────────────┘ ┘ answer
+//!
+//!  ARP from a stranger to us makes a Stale entry.
+//! ```
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::mem;
+use std::net::Ipv4Addr;
+
+use packet::Mac;
+use session::Tick;
+
+use crate::interface::InterfaceId;
+use crate::neighbours::{Neighbour, Neighbours};
+
+/// Bounds and times of a [`Resolver`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolverSettings {
+    /// Neighbours known or asked for at most.
+    pub capacity: usize,
+    /// Packets that wait for one neighbour at most; the oldest make room.
+    pub queue: usize,
+    /// Ticks that an answer is believed.
+    pub reachable: u32,
+    /// Ticks that an address learnt without asking is believed.
+    pub stale: u32,
+    /// Ticks between two requests.
+    pub retry: u32,
+    /// Requests before a neighbour counts as gone.
+    pub requests: u8,
+}
+
+impl Default for ResolverSettings {
+    fn default() -> Self {
+        Self {
+            capacity: 4_096,
+            queue: 16,
+            reachable: 30 * Tick::PER_SECOND,
+            stale: 5 * Tick::PER_SECOND,
+            retry: Tick::PER_SECOND,
+            requests: 3,
+        }
+    }
+}
+
+/// What the owner of a [`Resolver`] is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resolution<P> {
+    /// Send an ARP request for this address, to one station if given, to all else.
+    Request {
+        /// Interface to ask on.
+        interface: InterfaceId,
+        /// Address in question.
+        address: Ipv4Addr,
+        /// The station that had it until now.
+        to: Option<Mac>,
+    },
+    /// Send this packet, which waited, to this station.
+    Release {
+        /// Interface to send it by.
+        interface: InterfaceId,
+        /// The neighbour.
+        mac: Mac,
+        /// The packet.
+        packet: P,
+    },
+    /// Drop this packet and count it.
+    Discard {
+        /// Interface that it was to leave by.
+        interface: InterfaceId,
+        /// Neighbour that it waited for.
+        address: Ipv4Addr,
+        /// The packet.
+        packet: P,
+        /// Why.
+        reason: DiscardReason,
+    },
+}
+
+/// Why a waiting packet is discarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiscardReason {
+    /// The neighbour did not answer: its sender may be told "host unreachable".
+    Unreachable,
+    /// Too many packets wait for the neighbour; this one is the oldest.
+    QueueFull,
+    /// Too many neighbours are known or asked for.
+    TableFull,
+    /// The interface went away.
+    Flushed,
+}
+
+/// How an address was learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// A reply addressed to us.
+    Reply,
+    /// A request for one of our addresses: its sender will want an answer.
+    RequestToUs,
+    /// Anything else heard on the segment, announcements above all. Changes what is known, but
+    /// teaches nothing new.
+    Overheard,
+}
+
+/// State of an entry, as operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourState {
+    /// Asked for, nobody has answered.
+    Incomplete,
+    /// Answered lately.
+    Reachable,
+    /// Known without having been asked.
+    Stale,
+    /// In use while it is asked again.
+    Probe,
+}
+
+type Key = (InterfaceId, Ipv4Addr);
+
+#[derive(Debug)]
+struct Entry<P> {
+    state: NeighbourState,
+    /// Meaningless while incomplete.
+    mac: Mac,
+    /// Requests sent in this state.
+    requests: u8,
+    /// When the state is looked at again.
+    due: Tick,
+    /// Packets that wait; only while incomplete.
+    waiting: VecDeque<P>,
+}
+
+/// All neighbours of a unit, and the packets (of type `P`) that wait for them.
+#[derive(Debug)]
+pub struct Resolver<P> {
+    settings: ResolverSettings,
+    entries: HashMap<Key, Entry<P>>,
+    timers: BTreeSet<(Tick, Key)>,
+    output: VecDeque<Resolution<P>>,
+    changed: bool,
+}
+
+impl<P> Resolver<P> {
+    /// Knows nobody.
+    #[must_use]
+    pub fn new(settings: ResolverSettings) -> Self {
+        Self {
+            settings,
+            entries: HashMap::new(),
+            timers: BTreeSet::new(),
+            output: VecDeque::new(),
+            changed: false,
+        }
+    }
+
+    /// A packet waits for a neighbour. It comes out of [`Resolver::poll`] again, at once if the
+    /// neighbour is known by now.
+    pub fn wait(&mut self, interface: InterfaceId, address: Ipv4Addr, packet: P, now: Tick) {
+        let key = (interface, address);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            if entry.state != NeighbourState::Incomplete {
+                let mac = entry.mac;
+                self.output.push_back(Resolution::Release {
+                    interface,
+                    mac,
+                    packet,
+                });
+                return;
+            }
+            entry.waiting.push_back(packet);
+            if entry.waiting.len() > self.settings.queue
+                && let Some(oldest) = entry.waiting.pop_front()
+            {
+                self.discard(key, oldest, DiscardReason::QueueFull);
+            }
+        } else if self.entries.len() < self.settings.capacity {
+            let waiting = VecDeque::from([packet]);
+            self.ask(key, waiting, now);
+        } else {
+            self.discard(key, packet, DiscardReason::TableFull);
+        }
+    }
+
+    /// Asks for a neighbour before any packet needs it, such as a configured gateway.
+    pub fn prefetch(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Tick) {
+        let key = (interface, address);
+        if !self.entries.contains_key(&key) && self.entries.len() < self.settings.capacity {
+            self.ask(key, VecDeque::new(), now);
+        }
+    }
+
+    /// ARP said that `address` is at `mac`.
+    pub fn learn(
+        &mut self,
+        interface: InterfaceId,
+        address: Ipv4Addr,
+        mac: Mac,
+        evidence: Evidence,
+        now: Tick,
+    ) {
+        if mac.is_group() || mac == Mac::ZERO || address.is_unspecified() {
+            return;
+        }
+        let key = (interface, address);
+        let known = self.entries.get(&key).map(|entry| (entry.state, entry.mac));
+        let state = match (known, evidence) {
+            (None, Evidence::RequestToUs) if self.entries.len() < self.settings.capacity => {
+                NeighbourState::Stale
+            }
+            (None, _) => return,
+            (Some(_), Evidence::Reply) => NeighbourState::Reachable,
+            // Nothing new: does not prolong anything, or nobody would ever be asked again.
+            (Some((state, held)), _) if held == mac && state != NeighbourState::Incomplete => {
+                return;
+            }
+            (Some(_), _) => NeighbourState::Stale,
+        };
+        self.changed |= known.is_none_or(|(held_state, held)| {
+            held != mac || held_state == NeighbourState::Incomplete
+        });
+        let waiting = self.take_waiting(key);
+        let believed = match state {
+            NeighbourState::Reachable => self.settings.reachable,
+            _ => self.settings.stale,
+        };
+        self.enter(
+            key,
+            Entry {
+                state,
+                mac,
+                requests: 0,
+                due: now.plus(believed),
+                waiting: VecDeque::new(),
+            },
+        );
+        self.output
+            .extend(waiting.into_iter().map(|packet| Resolution::Release {
+                interface,
+                mac,
+                packet,
+            }));
+    }
+
+    /// Forgets everybody on an interface, such as when its link went down.
+    pub fn flush(&mut self, interface: InterfaceId) {
+        let keys: Vec<Key> = self
+            .entries
+            .keys()
+            .filter(|key| key.0 == interface)
+            .copied()
+            .collect();
+        for key in keys {
+            self.forget(key, DiscardReason::Flushed);
+        }
+    }
+
+    /// The next thing to do; `None` when there is nothing until [`Resolver::next_deadline`].
+    pub fn poll(&mut self, now: Tick) -> Option<Resolution<P>> {
+        while self.output.is_empty()
+            && let Some((due, key)) = self.timers.first().copied()
+            && due <= now
+        {
+            self.expire(key, now);
+        }
+        self.output.pop_front()
+    }
+
+    /// When [`Resolver::poll`] has something to do by itself.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// The table for the workers if it differs from the one returned last.
+    pub fn take_changed(&mut self) -> Option<Neighbours> {
+        mem::take(&mut self.changed).then(|| {
+            let known: Vec<Neighbour> = self
+                .iter()
+                .filter(|(_, state)| *state != NeighbourState::Incomplete)
+                .map(|(neighbour, _)| neighbour)
+                .collect();
+            Neighbours::build(&known)
+        })
+    }
+
+    /// Everybody known or asked for; the MAC of an incomplete one means nothing.
+    pub fn iter(&self) -> impl Iterator<Item = (Neighbour, NeighbourState)> {
+        self.entries.iter().map(|((interface, address), entry)| {
+            let neighbour = Neighbour {
+                interface: *interface,
+                address: *address,
+                mac: entry.mac,
+            };
+            (neighbour, entry.state)
+        })
+    }
+
+    /// Sends the first request for a neighbour.
+    fn ask(&mut self, key: Key, waiting: VecDeque<P>, now: Tick) {
+        self.enter(
+            key,
+            Entry {
+                state: NeighbourState::Incomplete,
+                mac: Mac::ZERO,
+                requests: 1,
+                due: now.plus(self.settings.retry),
+                waiting,
+            },
+        );
+        self.request(key, None);
+    }
+
+    /// Puts an entry in place of what was there, its timer included.
+    fn enter(&mut self, key: Key, entry: Entry<P>) {
+        self.timers.insert((entry.due, key));
+        if let Some(old) = self.entries.insert(key, entry) {
+            let due = self.entries[&key].due;
+            if old.due != due {
+                self.timers.remove(&(old.due, key));
+            }
+        }
+    }
+
+    /// The time of an entry is over: ask again, or give up.
+    fn expire(&mut self, key: Key, now: Tick) {
+        let ResolverSettings {
+            requests, retry, ..
+        } = self.settings;
+        let Some(entry) = self.entries.get_mut(&key) else {
+            self.timers.pop_first();
+            return;
+        };
+        if entry.requests >= requests {
+            self.forget(key, DiscardReason::Unreachable);
+            return;
+        }
+        let to = (entry.state != NeighbourState::Incomplete).then_some(entry.mac);
+        if to.is_some() {
+            entry.state = NeighbourState::Probe;
+        }
+        entry.requests += 1;
+        self.timers.remove(&(entry.due, key));
+        entry.due = now.plus(retry);
+        self.timers.insert((entry.due, key));
+        self.request(key, to);
+    }
+
+    fn forget(&mut self, key: Key, reason: DiscardReason) {
+        if let Some(entry) = self.entries.remove(&key) {
+            self.timers.remove(&(entry.due, key));
+            self.changed |= entry.state != NeighbourState::Incomplete;
+            for packet in entry.waiting {
+                self.discard(key, packet, reason);
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, key: Key) -> VecDeque<P> {
+        self.entries
+            .get_mut(&key)
+            .map(|entry| mem::take(&mut entry.waiting))
+            .unwrap_or_default()
+    }
+
+    fn request(&mut self, (interface, address): Key, to: Option<Mac>) {
+        self.output.push_back(Resolution::Request {
+            interface,
+            address,
+            to,
+        });
+    }
+
+    fn discard(&mut self, (interface, address): Key, packet: P, reason: DiscardReason) {
+        self.output.push_back(Resolution::Discard {
+            interface,
+            address,
+            packet,
+            reason,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

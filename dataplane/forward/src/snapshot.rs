@@ -1,0 +1,178 @@
+//! What the control core has decided, as one immutable value.
+//!
+//! Published through [`Publisher`](crate::Publisher); a worker looks once per turn, so everything it
+//! does in a turn follows one configuration and one role. The expensive parts are shared, so a
+//! promotion publishes a new snapshot without rebuilding routes or policies.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use dpdk::Eal;
+use packet::Tuple;
+use packet::toeplitz::Steering;
+use session::Session;
+
+use crate::interface::{Interface, InterfaceId, MAX_INTERFACES};
+use crate::policy::{Policy, PolicySet};
+use crate::route::{Route, Routes};
+
+/// EtherType of heartbeats unless configured: IEEE 802 local experimental 1.
+pub const HEARTBEAT_ETHERTYPE: u16 = 0x88b5;
+
+/// Bounds on what strangers can make a worker do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// ICMP errors and RSTs that one worker sends per second.
+    pub replies_per_second: u32,
+    /// How many of these at once.
+    pub replies_burst: u32,
+    /// Translated ports tried for one new session before it is refused.
+    pub port_probes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            replies_per_second: 1_000,
+            replies_burst: 50,
+            port_probes: 128,
+        }
+    }
+}
+
+/// What a snapshot is built from.
+#[derive(Clone, Debug)]
+pub struct SnapshotSettings {
+    /// Id of this unit (1..=16).
+    pub unit: u8,
+    /// Interfaces in the configuration's order.
+    pub interfaces: Vec<Interface>,
+    /// Configured routes.
+    pub routes: Vec<Route>,
+    /// Policies in the configuration's order.
+    pub policies: Vec<Policy>,
+    /// How many workers share the sessions.
+    pub workers: u16,
+    /// EtherType of heartbeats.
+    pub heartbeat_ethertype: u16,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Settings that cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Ports are handed out by unit id, and there are sixteen classes of them.
+    #[error("unit id {0} is not in 1..=16")]
+    Unit(u8),
+    /// Interface sets are one machine word.
+    #[error("{0} interfaces, and {MAX_INTERFACES} are the most")]
+    Interfaces(usize),
+    /// Steering needs somewhere to go.
+    #[error("no workers")]
+    Workers,
+    /// The routes could not be built.
+    #[error("routes: {0}")]
+    Routes(#[from] dpdk::Error),
+}
+
+/// One configuration and one role.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Id of this unit.
+    pub unit: u8,
+    /// Term of the last promotion that this unit knows.
+    pub term: u32,
+    /// True when this unit forwards.
+    pub primary: bool,
+    /// Interfaces by [`InterfaceId`].
+    pub interfaces: Arc<[Interface]>,
+    /// Where packets go.
+    pub routes: Arc<Routes>,
+    /// Which sessions may begin.
+    pub policies: Arc<PolicySet>,
+    /// Which worker a tuple belongs to.
+    pub steering: Arc<Steering>,
+    /// EtherType of heartbeats.
+    pub heartbeat_ethertype: u16,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Snapshot {
+    /// Builds routes and policies. The unit is not primary and its term is zero: see
+    /// [`Snapshot::with_role`].
+    ///
+    /// # Errors
+    /// [`SnapshotError`] says which setting.
+    pub fn build(eal: &Eal, settings: SnapshotSettings) -> Result<Self, SnapshotError> {
+        if !(1..=16).contains(&settings.unit) {
+            return Err(SnapshotError::Unit(settings.unit));
+        }
+        if settings.interfaces.len() > MAX_INTERFACES {
+            return Err(SnapshotError::Interfaces(settings.interfaces.len()));
+        }
+        if settings.workers == 0 {
+            return Err(SnapshotError::Workers);
+        }
+        let routes = Routes::build(eal, &settings.interfaces, &settings.routes)?;
+        Ok(Self {
+            unit: settings.unit,
+            term: 0,
+            primary: false,
+            policies: Arc::new(PolicySet::compile(settings.policies, &routes)),
+            routes: Arc::new(routes),
+            interfaces: settings.interfaces.into(),
+            steering: Arc::new(Steering::even(settings.workers)),
+            heartbeat_ethertype: settings.heartbeat_ethertype,
+            limits: settings.limits,
+        })
+    }
+
+    /// The same configuration under another role.
+    #[must_use]
+    pub fn with_role(&self, primary: bool, term: u32) -> Self {
+        Self {
+            primary,
+            term,
+            ..self.clone()
+        }
+    }
+
+    /// The interface at a position.
+    #[must_use]
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.get(id.index())
+    }
+
+    /// Worker whose shard a session belongs to: where its first packet arrives.
+    #[must_use]
+    pub fn home(&self, session: &Session) -> u16 {
+        self.steering.worker(&session.tuples[0])
+    }
+
+    /// Worker that a tuple without a session belongs to.
+    #[must_use]
+    pub fn home_of(&self, tuple: &Tuple) -> u16 {
+        self.steering.worker(tuple)
+    }
+
+    /// True when `address` is the gateway's own now, on any interface.
+    #[must_use]
+    pub fn is_local(&self, address: Ipv4Addr) -> bool {
+        self.interfaces
+            .iter()
+            .any(|interface| interface.owns(address, self.primary))
+    }
+
+    /// True for broadcast addresses of connected networks and the limited broadcast address.
+    #[must_use]
+    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        address == Ipv4Addr::BROADCAST
+            || self
+                .interfaces
+                .iter()
+                .flat_map(Interface::addresses)
+                .any(|own| own.is_broadcast(address))
+    }
+}

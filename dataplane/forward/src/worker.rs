@@ -1,0 +1,255 @@
+//! One worker: one core, one shard of the session table, one queue of every port.
+//!
+//! ```text
+//!  receive ─▶ parse ─▶ look up ─┬─▶ track ─▶ route ─▶ translate ─▶ transmit
+//!     ▲                         └─▶ admit ──▲
+//!  other workers                  (a miss)
+//! ```
+//!
+//! Owned and called by one thread. A turn neither allocates, locks, logs, reads a clock nor makes a
+//! system call that the ports beneath do not make; each of its parts is bounded. Every buffer that
+//! comes in is transmitted, handed to another core, or dropped under a counted reason.
+//!
+//! Routing comes before translation because an ICMP error quotes the packet as its sender sent it
+//! (RFC 1812 section 4.3.2.3), and whether the packet fits is known when its way out is.
+
+use std::sync::Arc;
+
+use dpdk::{Burst, Mbuf, Mempool};
+use session::{Reader, Shard, Tick};
+
+use crate::batch::Batch;
+use crate::counters::{Drop, Event, WorkerCounters};
+use crate::egress::Egress;
+use crate::interface::InterfaceId;
+use crate::limiter::TokenBucket;
+use crate::nat::PortChooser;
+use crate::neighbours::Neighbours;
+use crate::port::PortIo;
+use crate::publish::{Published, Subscription};
+use crate::rings::{PuntReason, Punted, WorkerRings};
+use crate::snapshot::Snapshot;
+
+mod admit;
+mod answer;
+mod classify;
+mod forward;
+mod table;
+
+/// Frames that the control core may inject per turn.
+const INJECTED_PER_TURN: usize = 64;
+/// Changes of other cores to the shard per turn.
+const COMMANDS_PER_TURN: usize = 64;
+/// Timers looked at per turn.
+const TIMERS_PER_TURN: usize = 64;
+
+/// The time of a turn, read by the caller once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds of a monotonic clock.
+    pub nanos: u64,
+    /// The same moment in the session table's time.
+    pub tick: Tick,
+}
+
+/// What a worker is made of. Everything is allocated by now.
+pub struct WorkerParts<P> {
+    /// Number of the worker: its shard, its reader and its rings have the same.
+    pub index: u16,
+    /// Its share of every port, by [`InterfaceId`].
+    pub ports: Vec<P>,
+    /// Where buffers for its own packets come from.
+    pub pool: Mempool,
+    /// The sessions that are its own.
+    pub shard: Shard,
+    /// Readers of all workers' shards, its own included, by number.
+    pub readers: Vec<Reader>,
+    /// Its ends of the rings.
+    pub rings: WorkerRings,
+    /// Configuration and role.
+    pub snapshot: Published<Snapshot>,
+    /// Resolved neighbours.
+    pub neighbours: Published<Neighbours>,
+    /// Its counters.
+    pub counters: Arc<WorkerCounters>,
+}
+
+/// A worker. See the module's head.
+pub struct Worker<P> {
+    snapshot: Subscription<Snapshot>,
+    neighbours: Subscription<Neighbours>,
+    core: Core<P>,
+}
+
+/// Everything of a worker but what it reads from the control core.
+struct Core<P> {
+    index: u16,
+    egress: Egress<P>,
+    pool: Mempool,
+    shard: Shard,
+    readers: Vec<Reader>,
+    rings: WorkerRings,
+    counters: Arc<WorkerCounters>,
+    chooser: PortChooser,
+    replies: TokenBucket,
+    /// Tick of the last turn that finished its ageing.
+    aged: Tick,
+    burst: Burst,
+    batch: Batch,
+}
+
+/// What one turn goes by.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    snapshot: &'a Snapshot,
+    neighbours: &'a Neighbours,
+    now: Now,
+}
+
+/// Where the packets of a burst come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Port,
+    Worker,
+}
+
+impl<P: PortIo> Worker<P> {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: WorkerParts<P>) -> Self {
+        let mut snapshot = Subscription::new(parts.snapshot);
+        let limits = snapshot.load().limits;
+        Self {
+            snapshot,
+            neighbours: Subscription::new(parts.neighbours),
+            core: Core {
+                index: parts.index,
+                egress: Egress::new(parts.ports, Arc::clone(&parts.counters)),
+                pool: parts.pool,
+                shard: parts.shard,
+                readers: parts.readers,
+                rings: parts.rings,
+                counters: parts.counters,
+                chooser: PortChooser::default(),
+                replies: TokenBucket::new(limits.replies_per_second, limits.replies_burst),
+                aged: Tick(0),
+                burst: Burst::new(),
+                batch: Batch::new(),
+            },
+        }
+    }
+
+    /// Does everything that is there to do now, within bounds. Returns how many packets that were:
+    /// the caller may idle after a turn without any.
+    pub fn turn(&mut self, now: Now) -> usize {
+        let scene = Scene {
+            snapshot: self.snapshot.load(),
+            neighbours: self.neighbours.load(),
+            now,
+        };
+        self.core.turn(&scene)
+    }
+
+    /// Sessions in this worker's shard.
+    #[must_use]
+    pub fn shard(&self) -> &Shard {
+        &self.core.shard
+    }
+}
+
+impl<P: PortIo> Core<P> {
+    fn turn(&mut self, scene: &Scene<'_>) -> usize {
+        self.counters.happened(Event::Turns);
+        let mut packets = self.send_injected();
+        self.obey_commands(scene);
+        self.age(scene);
+        packets += self.take_over(scene);
+        for index in 0..self.egress.len() {
+            let interface = InterfaceId(u8::try_from(index).unwrap_or(u8::MAX));
+            packets += self.receive(scene, interface);
+        }
+        self.egress.flush();
+        packets
+    }
+
+    /// One burst of a port.
+    fn receive(&mut self, scene: &Scene<'_>, interface: InterfaceId) -> usize {
+        let mut burst = std::mem::take(&mut self.burst);
+        let received = self.egress.receive(interface, &mut burst);
+        if received > 0 {
+            for mbuf in burst.drain() {
+                self.parse(scene, Origin::Port, interface, mbuf);
+            }
+            self.run(scene, Origin::Port);
+        }
+        self.burst = burst;
+        received
+    }
+
+    /// A burst of packets that other workers handed over.
+    fn take_over(&mut self, scene: &Scene<'_>) -> usize {
+        let mut packets = 0;
+        for worker in 0..self.rings.from_workers.len() {
+            let mut taken = 0;
+            while taken < Burst::CAPACITY
+                && let Ok(handed) = self.rings.from_workers[worker].pop()
+            {
+                self.parse(scene, Origin::Worker, handed.ingress, handed.mbuf);
+                taken += 1;
+            }
+            if taken > 0 {
+                self.counters.add(Event::TakenOver, taken);
+                self.run(scene, Origin::Worker);
+            }
+            packets += taken;
+        }
+        packets
+    }
+
+    /// The stages that a parsed burst goes through.
+    fn run(&mut self, scene: &Scene<'_>, origin: Origin) {
+        self.counters.happened(Event::Bursts);
+        self.look_up();
+        self.admit(scene, origin);
+        self.track(scene);
+        self.route(scene);
+        self.translate_and_send(scene);
+        self.batch.clear();
+    }
+
+    /// Sends what the control core wants sent, before anything else: heartbeats are among it.
+    fn send_injected(&mut self) -> usize {
+        let mut frames = 0;
+        while frames < INJECTED_PER_TURN
+            && let Ok(injected) = self.rings.inject.pop()
+        {
+            frames += 1;
+            if self.egress.send(injected.interface, injected.mbuf) {
+                self.counters.happened(Event::Injected);
+            }
+        }
+        if frames > 0 {
+            self.egress.flush();
+        }
+        frames
+    }
+
+    /// Gives a packet to the control core.
+    fn punt(&mut self, reason: PuntReason, interface: InterfaceId, mbuf: Mbuf) {
+        let event = match reason {
+            PuntReason::Arp => Event::PuntedArp,
+            PuntReason::Heartbeat => Event::PuntedHeartbeat,
+            PuntReason::Local => Event::PuntedLocal,
+            PuntReason::NeighbourMissing { .. } => Event::PuntedNeighbour,
+        };
+        let punted = Punted {
+            reason,
+            interface,
+            mbuf,
+        };
+        match self.rings.punt.push(punted) {
+            Ok(()) => self.counters.happened(event),
+            Err(_full) => self.counters.lose(Drop::PuntFull),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The parse stage: which frames become packets of users, and which are somebody else's business.
+
+use dpdk::Mbuf;
+use packet::{Fragment, Kind, Layout, Mac, Malformed};
+
+use super::{Core, Origin, Scene};
+use crate::counters::Drop;
+use crate::interface::{Interface, InterfaceId, InterfaceRole};
+use crate::port::PortIo;
+use crate::rings::PuntReason;
+use crate::snapshot::Snapshot;
+
+/// What a frame is to the worker.
+enum Class {
+    /// A packet of users.
+    Forward(Layout),
+    /// A matter of the control core.
+    Punt(PuntReason),
+    Drop(Drop),
+    Malformed(Malformed),
+}
+
+impl<P: PortIo> Core<P> {
+    /// Parses one frame; packets of users join the batch.
+    pub(super) fn parse(
+        &mut self,
+        scene: &Scene<'_>,
+        origin: Origin,
+        ingress: InterfaceId,
+        mbuf: Mbuf,
+    ) {
+        let Some(interface) = scene.snapshot.interface(ingress) else {
+            self.counters.lose(Drop::NoInterface);
+            return;
+        };
+        match classify(scene.snapshot, interface, &mbuf) {
+            Class::Forward(layout) => {
+                let tuple = layout.tuple;
+                self.batch.push(ingress, mbuf, &layout, tuple);
+            }
+            Class::Punt(reason) => self.punt(reason, ingress, mbuf),
+            Class::Drop(reason) => self.counters.lose(reason),
+            Class::Malformed(reason) => self.counters.lose_malformed(reason),
+        }
+    }
+}
+
+fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
+    let frame = mbuf.data();
+    let Some(destination) = frame.first_chunk().map(|bytes| Mac(*bytes)) else {
+        return Class::Malformed(Malformed::Truncated);
+    };
+    let ours = destination == interface.mac
+        || snapshot.primary && Some(destination) == interface.virtual_mac
+        || destination.is_group();
+    if !ours {
+        return Class::Drop(Drop::ForeignMac);
+    }
+    let layout = match packet::parse(frame) {
+        Ok(layout) => layout,
+        Err(reason) => return Class::Malformed(reason),
+    };
+    // The upper bits of a tag are its priority, which every interface may carry.
+    if layout.vlan != 0 || mbuf.vlan().is_some_and(|tag| tag & 0x0fff != 0) {
+        return Class::Drop(Drop::VlanTagged);
+    }
+    match layout.kind {
+        Kind::Tcp | Kind::Udp | Kind::IcmpQuery { .. } | Kind::IcmpError | Kind::OtherIp => {
+            classify_ipv4(snapshot, interface, destination, layout)
+        }
+        Kind::Arp => Class::Punt(PuntReason::Arp),
+        Kind::Ipv6 => Class::Drop(Drop::Ipv6),
+        Kind::Other(ethertype) if ethertype == snapshot.heartbeat_ethertype => {
+            Class::Punt(PuntReason::Heartbeat)
+        }
+        Kind::Other(_) => Class::Drop(Drop::UnknownEtherType),
+    }
+}
+
+fn classify_ipv4(
+    snapshot: &Snapshot,
+    interface: &Interface,
+    destination: Mac,
+    layout: Layout,
+) -> Class {
+    let carries_users = interface.role == InterfaceRole::Traffic;
+    if !(snapshot.primary && carries_users) {
+        let to_unit = layout
+            .tuple
+            .dst_v4()
+            .is_some_and(|address| interface.owns(address, false));
+        return match () {
+            () if to_unit && !destination.is_group() => Class::Punt(PuntReason::Local),
+            () if carries_users => Class::Drop(Drop::NotPrimary),
+            () => Class::Drop(Drop::NotTraffic),
+        };
+    }
+    if destination.is_group() {
+        return Class::Drop(group_drop(snapshot, &layout).unwrap_or(Drop::LinkBroadcast));
+    }
+    if layout.source_route {
+        return Class::Drop(Drop::SourceRoute);
+    }
+    if layout.fragment != Fragment::None {
+        return Class::Drop(Drop::Fragment);
+    }
+    Class::Forward(layout)
+}
+
+/// Why a packet to a group of stations is dropped; `None` when it is for one.
+#[cold]
+pub(super) fn group_drop(snapshot: &Snapshot, layout: &Layout) -> Option<Drop> {
+    let address = layout.tuple.dst_v4()?;
+    if address.is_multicast() {
+        Some(Drop::Multicast)
+    } else if snapshot.is_broadcast(address) {
+        Some(Drop::Broadcast)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,213 @@
+//! The worker's dealings with the session table: looking up, tracking, ageing, changes of others.
+
+use packet::tcp::Segment;
+use packet::{Fragment, Kind, Tuple};
+use session::{Ageing, Applied, Hit, Inserted, Invalid, Refused, Session, SessionId, Verdict};
+
+use super::{COMMANDS_PER_TURN, Core, Scene, TIMERS_PER_TURN};
+use crate::counters::{Drop, Event};
+use crate::port::PortIo;
+use crate::rings::{DeltaKind, DeltaNotice, TableCommand, WorkerRings};
+
+impl<P: PortIo> Core<P> {
+    /// Finds the sessions of the burst.
+    pub(super) fn look_up(&mut self) {
+        let batch = &mut self.batch;
+        let tuples = &batch.tuples[..batch.len];
+        self.shard
+            .lookup_burst(tuples, &mut batch.hits[..batch.len]);
+    }
+
+    /// Tells the sessions of the burst about their packets, and drops those that do not fit.
+    pub(super) fn track(&mut self, scene: &Scene<'_>) {
+        for position in 0..self.batch.len {
+            let Some(hit) = self.batch.hits[position] else {
+                continue;
+            };
+            if self.batch.mbufs[position].is_none() {
+                continue;
+            }
+            if let Err(reason) = self.track_one(scene, position, hit) {
+                self.counters.lose(reason);
+                self.batch.mbufs[position] = None;
+            }
+        }
+    }
+
+    fn track_one(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) -> Result<(), Drop> {
+        // A session that began in this burst may have taken the slot of this one.
+        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.tuples[position]) {
+            return Err(Drop::TableFull);
+        }
+        let (now, term) = (scene.now.tick, scene.snapshot.term);
+        if self.shard.owner(hit.id) != scene.snapshot.unit {
+            self.adopt(scene, hit.id);
+        }
+        let layout = &self.batch.layouts[position];
+        let verdict = match layout.kind {
+            _ if layout.fragment == Fragment::Later => {
+                self.shard.touch(hit, now);
+                Verdict::Pass
+            }
+            // Errors neither refresh nor end a session (RFC 5508 section 7.2).
+            Kind::IcmpError => Verdict::Pass,
+            Kind::Tcp => {
+                let frame = self.batch.mbufs[position].as_ref().map(|mbuf| mbuf.data());
+                let segment = frame
+                    .and_then(|frame| Segment::read(frame, layout))
+                    .ok_or(Drop::TcpBadFlags)?;
+                self.shard.track(hit, &segment, now, term)
+            }
+            _ => self.shard.datagram(hit, now, term),
+        };
+        match verdict {
+            Verdict::Pass => Ok(()),
+            Verdict::PassChanged => {
+                let session = self.shard.session(hit.id);
+                self.report(DeltaKind::Upsert, hit.id, &session);
+                Ok(())
+            }
+            Verdict::Drop(reason) => Err(drop_of(reason)),
+        }
+    }
+
+    /// Takes over the session of a unit that is primary no more.
+    #[cold]
+    fn adopt(&mut self, scene: &Scene<'_>, id: SessionId) {
+        let snapshot = scene.snapshot;
+        self.shard
+            .adopt(id, snapshot.unit, snapshot.term, scene.now.tick);
+        self.counters.happened(Event::SessionsAdopted);
+        let session = self.shard.session(id);
+        self.report(DeltaKind::Upsert, id, &session);
+    }
+
+    /// Enters a new session.
+    pub(super) fn insert(
+        &mut self,
+        scene: &Scene<'_>,
+        session: &Session,
+    ) -> Result<SessionId, Drop> {
+        match self.shard.insert(*session, scene.now.tick) {
+            Ok(Inserted { id, evicted }) => {
+                if let Some(evicted) = evicted {
+                    self.batch.evicted = true;
+                    self.counters.happened(Event::SessionsEvicted);
+                    self.report(DeltaKind::Remove, id, &evicted);
+                }
+                Ok(id)
+            }
+            Err(Refused::Full) => {
+                self.batch.table_full = true;
+                Err(Drop::TableFull)
+            }
+            Err(Refused::SourceLimit) => Err(Drop::SourceLimit),
+            Err(Refused::Exists(_)) => Err(Drop::SessionConflict),
+        }
+    }
+
+    /// Reports a change that the table has by now.
+    pub(super) fn report(&mut self, kind: DeltaKind, id: SessionId, session: &Session) {
+        let lost = !notify(&mut self.rings, kind, id, session);
+        self.counters.happened(Event::Deltas);
+        if lost {
+            self.counters.happened(Event::DeltasOverflowed);
+        }
+    }
+
+    /// Makes the changes that other cores want.
+    pub(super) fn obey_commands(&mut self, scene: &Scene<'_>) {
+        for _ in 0..COMMANDS_PER_TURN {
+            let Ok(command) = self.rings.commands.pop() else {
+                break;
+            };
+            match command {
+                TableCommand::Apply(session, remaining) => self.apply(scene, &session, remaining),
+                TableCommand::Retract(tuple, version) => {
+                    if self.shard.retract(&tuple, version) {
+                        self.counters.happened(Event::SessionsRetracted);
+                    }
+                }
+                TableCommand::Clear(tuple) => self.clear(&tuple),
+            }
+        }
+    }
+
+    fn apply(&mut self, scene: &Scene<'_>, session: &Session, remaining: u32) {
+        match self.shard.apply(session, remaining, scene.now.tick) {
+            Applied::Inserted(displaced) => {
+                self.counters.happened(Event::SessionsApplied);
+                // Other units settle conflicts alike; what the primary evicts, only it knows.
+                if scene.snapshot.primary {
+                    for gone in displaced {
+                        self.report(DeltaKind::Remove, SessionId(0), &gone);
+                    }
+                }
+            }
+            Applied::Updated => self.counters.happened(Event::SessionsApplied),
+            Applied::Stale => self.counters.happened(Event::RemoteStale),
+            Applied::Full => self.counters.happened(Event::RemoteFull),
+        }
+    }
+
+    fn clear(&mut self, tuple: &Tuple) {
+        if let Some(hit) = self.shard.lookup(tuple)
+            && let Some(session) = self.shard.remove(hit.id)
+        {
+            self.counters.happened(Event::SessionsCleared);
+            self.report(DeltaKind::Remove, hit.id, &session);
+        }
+    }
+
+    /// Looks at timers that are due, a few per turn, until the tick's are done.
+    pub(super) fn age(&mut self, scene: &Scene<'_>) {
+        let (now, snapshot) = (scene.now.tick, scene.snapshot);
+        if self.aged >= now {
+            return;
+        }
+        // The primary is responsible for all sessions, those of dead owners included.
+        let decide = |session: &Session| match (snapshot.primary, session.owner == snapshot.unit) {
+            (false, _) => Ageing::Defer,
+            (true, false) => Ageing::Adopt,
+            (true, true) => Ageing::Normal,
+        };
+        let Self {
+            rings, counters, ..
+        } = self;
+        let looked = self.shard.age(now, TIMERS_PER_TURN, decide, |id, session| {
+            counters.happened(Event::SessionsExpired);
+            counters.happened(Event::Deltas);
+            if !notify(rings, DeltaKind::Remove, id, &session) {
+                counters.happened(Event::DeltasOverflowed);
+            }
+        });
+        if looked < TIMERS_PER_TURN {
+            self.aged = now;
+        }
+    }
+}
+
+/// Puts a notice into the ring, or marks the session's range when there is no room: false then.
+fn notify(rings: &mut WorkerRings, kind: DeltaKind, id: SessionId, session: &Session) -> bool {
+    let notice = DeltaNotice {
+        kind,
+        tuple: session.tuples[0],
+        id,
+        version: session.version,
+    };
+    let room = rings.deltas.push(notice).is_ok();
+    if !room {
+        rings.dirty.mark(&notice.tuple);
+    }
+    room
+}
+
+fn drop_of(reason: Invalid) -> Drop {
+    match reason {
+        Invalid::OutOfWindow => Drop::TcpOutOfWindow,
+        Invalid::BadReset => Drop::TcpBadReset,
+        Invalid::BadSyn => Drop::TcpBadSyn,
+        Invalid::BadFlags => Drop::TcpBadFlags,
+        Invalid::BadHandshake => Drop::TcpBadHandshake,
+    }
+}
