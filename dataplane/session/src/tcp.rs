@@ -127,7 +127,7 @@ fn on_syn(connection: &Connection, direction: Direction, segment: &Segment) -> O
         (State::SynSent, Direction::Original) if repeated => Outcome::Advance(*connection),
         (State::SynSent, Direction::Original) => connection.reopen(segment),
         // Simultaneous open (RFC 9293 section 3.5).
-        (State::SynSent, Direction::Reply) => connection.answer(segment, sender.max_end),
+        (State::SynSent, Direction::Reply) => connection.answer(segment, connection.sides[0].end),
         // RFC 6191 without time stamps: a higher sequence number cannot be an old duplicate.
         (State::TimeWait, Direction::Original) if after(segment.seq, sender.end) => {
             connection.reopen(segment)
@@ -459,3 +459,6 @@ fn later(a: u32, b: u32) -> u32 {
 fn within(number: u32, low: u32, high: u32) -> bool {
     !before(number, low) && !after(number, high)
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
