@@ -200,7 +200,8 @@ impl Lab {
         self.wait_holding(0)
     }
 
-    /// Waits until the cluster is whole and every running unit holds at least `sessions` sessions.
+    /// Waits until the cluster is whole and every running unit holds at least `sessions` sessions,
+    /// and no fewer than the primary.
     ///
     /// # Errors
     ///
@@ -259,12 +260,20 @@ impl Lab {
 
 /// What keeps the units that answered from being one whole cluster.
 fn find_flaw(reports: &[Status], sessions: u64) -> Option<String> {
-    let primaries = reports
-        .iter()
-        .filter(|status| status.role == Role::Primary)
-        .count();
-    if primaries != 1 {
-        return Some(format!("{primaries} units are primary"));
+    let mut primaries = reports.iter().filter(|status| status.role == Role::Primary);
+    let (Some(primary), None) = (primaries.next(), primaries.next()) else {
+        let count = reports
+            .iter()
+            .filter(|status| status.role == Role::Primary)
+            .count();
+        return Some(format!("{count} units are primary"));
+    };
+    let sessions = sessions.max(primary.sessions.total);
+    if let Some(peer) = primary.peers.iter().find(|peer| peer.alive && peer.lag > 0) {
+        return Some(format!(
+            "u{} has {} changes still to acknowledge",
+            peer.unit, peer.lag
+        ));
     }
     for status in reports {
         let name = &status.name;
@@ -276,6 +285,9 @@ fn find_flaw(reports: &[Status], sessions: u64) -> Option<String> {
                 "{name} holds {} sessions of {sessions}",
                 status.sessions.total
             ));
+        }
+        if !status.synced {
+            return Some(format!("{name} does not hold everything yet"));
         }
         let apart = reports
             .iter()

@@ -184,6 +184,15 @@ impl Unit {
         self.running()?.signal(Signal::STOP)
     }
 
+    /// Lets it go on (SIGCONT) after [`Unit::freeze`].
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn thaw(&self) -> Result<()> {
+        self.running()?.signal(Signal::CONT)
+    }
+
     /// Asks it to leave (SIGTERM) and waits until it has.
     ///
     /// # Errors

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# A cluster, a client, a server and a switch in network namespaces on this machine:
+#
+#     scripts/lab.sh up [--units N] [--schedule S]    build it and start the units
+#     scripts/lab.sh status                           show the units
+#     scripts/lab.sh exec HOST COMMAND...             run a command on client, server, switch, u1, ...
+#     scripts/lab.sh kill UNIT                        end a unit with SIGKILL
+#     scripts/lab.sh start UNIT                       start it again
+#     scripts/lab.sh link UNIT lan|wan|sync up|down   plug or pull a cable
+#     scripts/lab.sh cut UNIT lan|wan|sync none|from|to|both
+#                                                     drop frames, with the carrier left up
+#     scripts/lab.sh failover --fault kill|link|silent|planned [--runs N] [--sessions N] [--json]
+#                                                     measure failovers, in a lab of its own
+#     scripts/lab.sh down                             remove everything
+#
+# What needs root is run through sudo. `scripts/lab.sh help` tells all options.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+lab=$RELEASE/tidegate-lab
+
+case "${1-}" in
+'' | -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit ;;
+up | failover) build_programs >&2 ;;
+*) [ -x "$lab" ] || build_programs >&2 ;;
+esac
+
+if [ "$1" != failover ]; then
+    as_root "$lab" "$@"
+    exit
+fi
+# An experiment that is interrupted leaves no lab behind.
+prefix=tgf$$
+trap 'as_root "$lab" down --prefix $prefix' EXIT
+trap 'exit 130' INT TERM
+as_root "$lab" "$@" --prefix "$prefix"
