@@ -84,7 +84,7 @@ impl SessionFilter {
                     number("address", &value, "an IP address")?,
                 ),
                 "port" => fill(&mut filter.port, number("port", &value, "0 to 65535")?),
-                "protocol" => fill(&mut filter.protocol, protocol(&value)?),
+                "protocol" => fill(&mut filter.protocol, parse_protocol(&value)?),
                 "state" => fill(&mut filter.state, state(&value)?),
                 "limit" => fill(&mut filter.limit, number("limit", &value, "a number")?),
                 _ => return Err(FilterError::Unknown(name.into())),
@@ -114,12 +114,12 @@ fn number<T: FromStr>(
     })
 }
 
-/// A protocol's name or number.
+/// The number of a protocol that is given by name or number.
 ///
 /// # Errors
 ///
 /// If it is neither.
-fn protocol(value: &str) -> Result<u8, FilterError> {
+pub fn parse_protocol(value: &str) -> Result<u8, FilterError> {
     match value {
         "icmp" => Ok(1),
         "tcp" => Ok(6),

@@ -34,6 +34,6 @@ pub mod path;
 mod view;
 
 pub use client::{Client, Error};
-pub use filter::{FilterError, SESSION_STATES, SessionFilter};
+pub use filter::{FilterError, SESSION_STATES, SessionFilter, parse_protocol};
 pub use hyper::Method;
 pub use view::*;
