@@ -1,1 +1,557 @@
 //! Session synchronisation: ordered, acknowledged streams of deltas between units.
+//!
+//! Owned and driven by the node, which puts what comes out into envelopes and hands in what came in them;
+//! this module knows of no link, key or role but who the primary is.
+//!
+//! # How it works
+//!
+//! Each unit has one stream per shard of its table. A stream is a row of segments, numbered from 1 in each
+//! boot, of at most [`frame::MAX_FRAME`] bytes, sent to all peers at once. A receiver puts them in order and
+//! hands out each change once, in the order of the stream, so a late update never brings a removed session
+//! back. It acknowledges a segment only after all its changes were handed out. The sender holds segments until
+//! every live peer acknowledged them, and sends again what is missing.
+//!
+//! The window is bounded. When it overflows it moves on: what a slow peer had not acknowledged becomes *dirty
+//! for that peer*, by [range](crate::range_of). The peer sees from the base in every frame that something is
+//! gone, and asks. What happened while a peer was silent is remembered the same way, so a unit that returns
+//! within its boot gets what it missed and no more.
+//!
+//! A repair runs in the streams themselves, hence in order with the changes around it: a begin in each
+//! stream, every session of the ranges as it is read from the table, an end in each. If the sender is primary
+//! and whole the repair is *authoritative*: what the receiver holds in these ranges up to the begin's floor, and
+//! nobody mentioned meanwhile, is stale and removed. No other unit's repair removes anything; so a unit with an
+//! empty table cannot empty another's.
+//!
+//! # Which state wins
+//!
+//! A session's higher version wins. Removed sessions leave no trace, so between streams of *different* origins
+//! version order alone does not decide. The primary does: ranges with *late* changes (of an earlier term, from
+//! another unit than the primary) are repaired from its table, by itself for all and at the request of whoever
+//! got such changes. Thus each unit ends with what the primary's table says.
+//!
+//! When a unit dies, what it sent last may have reached some of its peers only. Acknowledgements go to
+//! everybody; each survivor passes on the segments that another survivor is not known to have.
+//!
+//! A unit asks the primary for everything when it starts and when the primary changes, but first lets the
+//! primary have what it sent itself, or it might be told to remove what it alone knows. A primary that
+//! hands over in order stays whole: nobody else has written, and the successor gets the rest of its stream.
+//!
+//! # Invariants
+//!
+//! - Acknowledged means handed out by [`Sync::poll`] as [`Output::Apply`].
+//! - Each change that was pushed reaches each live peer, or its range is dirty for it.
+//! - Memory is bounded by [`Limits`]; a call does a bounded amount of work.
+
+mod counters;
+mod incoming;
+mod outgoing;
+mod peer;
+mod receive;
+mod repair;
+mod send;
+
+pub mod frame;
+pub mod record;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use session::Version;
+
+pub use counters::Counters;
+pub use frame::Position;
+use incoming::Incoming;
+use outgoing::{Announced, Outgoing, Pushed};
+use peer::Peer;
+use repair::Repair;
+
+use crate::{Boot, Delta, RangeSet, SessionSource, Time, UnitId};
+
+/// What the machine is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncSettings {
+    /// This unit.
+    pub unit: UnitId,
+    /// This start of it.
+    pub boot: Boot,
+    /// Shards of its table.
+    pub shards: u16,
+    /// False: nothing is sent or taken in, and the unit always counts as whole.
+    pub session_sync: bool,
+    /// Bounds on memory and work.
+    pub limits: Limits,
+}
+
+/// Bounds on memory and work.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Segments that a stream holds for its peers, and that wait at a receiver.
+    pub window: usize,
+    /// Unacknowledged segments of a stream up to which a repair adds some.
+    pub repair_window: usize,
+    /// Changes that wait in a stream when its window is full.
+    pub waiting: usize,
+    /// Segments sent in one turn, that is until [`Sync::poll`] returns `None`.
+    pub segments_per_turn: usize,
+    /// Slots of the table read in one turn.
+    pub slots_per_turn: u32,
+    /// How long an applied change may take until the table shows it.
+    pub settle: Duration,
+    /// Tuples that are remembered while a repair comes in; beyond that nothing is swept.
+    pub mentioned: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            window: 1_024,
+            repair_window: 128,
+            waiting: 4_096,
+            segments_per_turn: 64,
+            slots_per_turn: 8_192,
+            settle: Duration::from_millis(50),
+            mentioned: 16_000_000,
+        }
+    }
+}
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a frame.
+    Send {
+        /// For whom; `None` for all units.
+        to: Option<UnitId>,
+        /// At most [`frame::MAX_FRAME`] bytes.
+        body: Vec<u8>,
+    },
+    /// Make the table reflect a change of another unit, in the order of these outputs.
+    Apply {
+        /// Whose change.
+        from: UnitId,
+        /// The change.
+        delta: Delta,
+    },
+    /// A wanted repair by this unit is complete.
+    Synced {
+        /// The unit whose state was copied.
+        from: UnitId,
+    },
+    /// Something that an operator may want to know.
+    Event(Event),
+}
+
+/// Something that an operator may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Segments of a peer were lost for good; a repair is asked for.
+    Gap {
+        /// Whose.
+        from: UnitId,
+        /// How many.
+        segments: u64,
+    },
+    /// A repair was begun for peers.
+    RepairBegun {
+        /// Which units asked for it or missed something, bit 0 for unit 1.
+        targets: u16,
+        /// How many of the 256 ranges.
+        ranges: u32,
+    },
+    /// A repair was sent.
+    RepairSent {
+        /// As it began.
+        targets: u16,
+        /// Sessions in it.
+        sessions: u64,
+    },
+    /// A peer asked for by this unit copied its state here.
+    RepairReceived {
+        /// Whose state.
+        from: UnitId,
+        /// Sessions that were removed because it did not mention them.
+        swept: u64,
+    },
+}
+
+/// Why a frame was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It ends early.
+    #[error("the frame ends in the middle of a field")]
+    Truncated,
+    /// It is longer than any frame may be.
+    #[error("the frame is longer than {} bytes", frame::MAX_FRAME)]
+    Oversized,
+    /// Bytes follow its end.
+    #[error("a record has bytes beyond its end")]
+    Surplus,
+    /// It speaks another version.
+    #[error("version {0} of the synchronisation format, this unit speaks {version}", version = frame::VERSION)]
+    ForeignVersion(u8),
+    /// Its kind is not known.
+    #[error("unknown kind of frame {0}")]
+    UnknownFrame(u8),
+    /// It has a record that must be understood and is not.
+    #[error("unknown record {0}, and it may not be skipped")]
+    UnknownRecord(u8),
+    /// A field has a value that it cannot have.
+    #[error("a field has an impossible value")]
+    BadValue,
+}
+
+/// How far a peer is behind this unit's streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Segments that it has not acknowledged.
+    pub segments: u64,
+    /// Changes in them, and those that wait.
+    pub deltas: u64,
+    /// Since when the oldest of them is on its way.
+    pub age: Duration,
+    /// Ranges to be repaired.
+    pub dirty: u32,
+}
+
+/// Work left in the current turn.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    segments: usize,
+    slots: u32,
+}
+
+impl Budget {
+    const fn of(limits: &Limits) -> Self {
+        Self {
+            segments: limits.segments_per_turn,
+            slots: limits.slots_per_turn,
+        }
+    }
+
+    const fn is_spent(&self) -> bool {
+        self.segments == 0 || self.slots == 0
+    }
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Sync {
+    settings: SyncSettings,
+    streams: Vec<Outgoing>,
+    peers: [Option<Box<Peer>>; UnitId::MAX as usize],
+    primary: Option<UnitId>,
+    /// Unit and term of the last primary, while the state still stands in continuity with it.
+    last_primary: Option<(UnitId, u32)>,
+    term: u32,
+    /// The highest version pushed or applied.
+    highest: Version,
+    whole: bool,
+    announced: Announced,
+    /// Ranges that the workers' rings lost.
+    overflow: RangeSet,
+    /// Ranges in which another unit than the primary wrote late, and since when there are any.
+    suspect: RangeSet,
+    suspect_since: Time,
+    repair: Option<Repair>,
+    repairs: u32,
+    /// Since when a repair is called for and was not begun.
+    serve_since: Time,
+    /// Sessions removed in the sweep that is under way.
+    swept: u64,
+    /// The stream that is being handed out.
+    reading: Option<(UnitId, usize)>,
+    /// Segments of dead units that are passed on when there is room, with their shard.
+    inherited: VecDeque<(u16, Box<[u8]>)>,
+    /// When a change was last applied.
+    last_applied: Time,
+    outbox: VecDeque<Output>,
+    budget: Budget,
+    now: Time,
+    deadline: Time,
+    counters: Counters,
+}
+
+impl Sync {
+    /// A machine without peers.
+    ///
+    /// # Panics
+    /// If there are no shards.
+    #[must_use]
+    pub fn new(settings: SyncSettings) -> Self {
+        assert!(settings.shards > 0, "a table has at least one shard");
+        Self {
+            streams: (0..settings.shards)
+                .map(|shard| Outgoing::new(settings.boot, shard))
+                .collect(),
+            settings,
+            peers: [const { None }; UnitId::MAX as usize],
+            primary: None,
+            last_primary: None,
+            term: 0,
+            highest: Version(0),
+            whole: !settings.session_sync,
+            announced: Announced::default(),
+            overflow: RangeSet::EMPTY,
+            suspect: RangeSet::EMPTY,
+            suspect_since: Time::NEVER,
+            repair: None,
+            repairs: 0,
+            serve_since: Time::NEVER,
+            swept: 0,
+            reading: None,
+            inherited: VecDeque::new(),
+            last_applied: Time(0),
+            outbox: VecDeque::new(),
+            budget: Budget::of(&settings.limits),
+            now: Time(0),
+            deadline: Time(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A peer is heard. Call it again when its boot changed. `shards` are those of its table.
+    pub fn peer_up(&mut self, unit: UnitId, boot: Boot, shards: u16) {
+        if unit == self.settings.unit || !self.settings.session_sync {
+            return;
+        }
+        let slot = &mut self.peers[unit.index()];
+        match slot {
+            Some(peer) if peer.boot == boot => peer.up = true,
+            _ => {
+                let bases = self.streams.iter().map(Outgoing::base);
+                *slot = Some(Box::new(Peer::new(boot, shards, bases)));
+                self.forget_receipts_of(unit);
+                if self.primary == Some(unit) {
+                    self.lose_continuity();
+                }
+            }
+        }
+        self.want_copies();
+        self.deadline = Time(0);
+    }
+
+    /// A peer is not heard any more. What it acknowledged holds the window no longer, and what it sent
+    /// last is passed on to the other peers.
+    pub fn peer_down(&mut self, unit: UnitId) {
+        let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
+            return;
+        };
+        if !std::mem::replace(&mut peer.up, false) {
+            return;
+        }
+        peer.collection = None;
+        peer.request = None;
+        peer.patience = peer::Patience::new();
+        if let Some(want) = &mut peer.want {
+            peer.requests += 1;
+            want.id = peer.requests;
+            want.asked = false;
+            want.flush = None;
+        }
+        self.withdraw_target(unit);
+        self.inherit(unit);
+        if self.primary == Some(self.settings.unit) {
+            self.drop_want(unit);
+        }
+        self.want_copies();
+        self.deadline = Time(0);
+    }
+
+    /// Who is primary, and in which term; `None` while nobody is.
+    pub fn primary(&mut self, primary: Option<UnitId>, term: u32, now: Time) {
+        self.now = self.now.max(now);
+        if !self.settings.session_sync {
+            return;
+        }
+        let before = std::mem::replace(&mut self.primary, primary);
+        if before == Some(self.settings.unit) && primary != before && self.overtaken() {
+            self.last_primary = None;
+        }
+        self.term = self.term.max(term);
+        if let Some(unit) = primary
+            && (before != primary || self.last_primary != Some((unit, term)))
+        {
+            self.follow(unit, term);
+        }
+        self.deadline = Time(0);
+    }
+
+    /// A change of a local session, in the order in which the worker of `shard` made them.
+    pub fn push(&mut self, shard: u16, delta: Delta) {
+        if !self.settings.session_sync {
+            return;
+        }
+        self.counters.deltas_pushed += 1;
+        self.highest = self.highest.max(delta.version());
+        self.enqueue(shard, delta);
+        self.deadline = Time(0);
+    }
+
+    /// The workers lost changes of these ranges: they are repaired for all peers.
+    pub fn overflowed(&mut self, ranges: RangeSet) {
+        if self.settings.session_sync && self.peers.iter().any(Option::is_some) {
+            self.counters.overflows += 1;
+            self.overflow = self.overflow.union(&ranges);
+            self.deadline = Time(0);
+        }
+    }
+
+    /// Changes that can be pushed before the window of a stream moves on over an unacknowledged segment.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let most = self.streams.iter().map(Outgoing::waiting).max();
+        self.settings
+            .limits
+            .waiting
+            .saturating_sub(most.unwrap_or(0))
+    }
+
+    /// The next thing to do, until `None`: that ends a turn. After it, call again at
+    /// [`Sync::next_deadline`], or when something came in.
+    pub fn poll(&mut self, table: &dyn SessionSource, now: Time) -> Option<Output> {
+        self.now = self.now.max(now);
+        if !self.settings.session_sync {
+            self.deadline = Time::NEVER;
+            return None;
+        }
+        loop {
+            if let Some(output) = self.outbox.pop_front() {
+                return Some(output);
+            }
+            if let Some(output) = self.apply_next() {
+                return Some(output);
+            }
+            self.advance(table);
+            if self.outbox.is_empty() {
+                self.deadline = self.find_deadline();
+                self.budget = Budget::of(&self.settings.limits);
+                return None;
+            }
+        }
+    }
+
+    /// When [`Sync::poll`] has something to do again if nothing comes in; in the past if at once.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// True when this unit holds the state of the primary, or was itself the last to write it.
+    #[must_use]
+    pub const fn synced(&self) -> bool {
+        self.whole
+    }
+
+    /// True when every live peer holds all that was pushed so far.
+    #[must_use]
+    pub fn acknowledged_by_all(&self) -> bool {
+        let mut live = self.live_peers().peekable();
+        if live.peek().is_none() {
+            return true;
+        }
+        let sent = self.overflow.is_empty()
+            && self.inherited.is_empty()
+            && self.streams.iter().all(|stream| stream.waiting() == 0);
+        sent && live.all(|(_, peer)| self.has_everything(peer))
+    }
+
+    /// How far a peer is behind; nothing for one that was never up.
+    #[must_use]
+    pub fn lag(&self, unit: UnitId) -> Lag {
+        let Some(peer) = self.peers[unit.index()].as_deref() else {
+            return Lag::default();
+        };
+        let mut lag = Lag {
+            dirty: peer.dirty.len(),
+            ..Lag::default()
+        };
+        for (stream, progress) in self.streams.iter().zip(&peer.progress) {
+            lag.segments += stream.next() - 1 - progress.acked;
+            lag.deltas += stream.waiting() as u64;
+            let held = (progress.acked + 1).max(stream.base())..stream.next();
+            for segment in held.filter_map(|number| stream.segment(number)) {
+                lag.deltas += u64::from(segment.deltas);
+                lag.age = lag.age.max(self.now.since(segment.first_sent));
+            }
+        }
+        lag
+    }
+
+    /// Where this unit's streams are.
+    pub fn positions(&self) -> impl Iterator<Item = Position> + '_ {
+        (0..self.settings.shards)
+            .zip(&self.streams)
+            .map(|(shard, stream)| Position {
+                shard,
+                next: stream.next(),
+                base: stream.base(),
+            })
+    }
+
+    /// Up to which segment each stream of a peer was applied.
+    pub fn applied(&self, unit: UnitId) -> impl Iterator<Item = u64> + '_ {
+        let peer = self.peers[unit.index()].as_deref();
+        peer.into_iter()
+            .flat_map(|peer| peer.streams.iter().map(Incoming::applied))
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn live_peers(&self) -> impl Iterator<Item = (UnitId, &Peer)> {
+        units()
+            .zip(&self.peers)
+            .filter_map(|(unit, peer)| Some((unit, peer.as_deref()?)))
+            .filter(|(_, peer)| peer.up)
+    }
+
+    fn has_everything(&self, peer: &Peer) -> bool {
+        let acknowledged =
+            |(stream, progress): (&Outgoing, &peer::Progress)| progress.acked + 1 == stream.next();
+        peer.dirty.is_empty() && self.streams.iter().zip(&peer.progress).all(acknowledged)
+    }
+
+    /// Queues a change for all peers; without room the window moves on.
+    fn enqueue(&mut self, shard: u16, delta: Delta) {
+        let shard = usize::from(shard % self.settings.shards);
+        if self.peers.iter().all(Option::is_none) {
+            return;
+        }
+        let stream = &mut self.streams[shard];
+        match stream.push(delta, &self.announced) {
+            Pushed::Queued => {}
+            Pushed::Merged => self.counters.deltas_merged += 1,
+            Pushed::Cancelled => self.counters.deltas_cancelled += 1,
+        }
+        if stream.waiting() > self.settings.limits.waiting {
+            self.make_room(shard);
+        }
+    }
+
+    /// One round of everything that is due; what is to be sent goes to the outbox.
+    fn advance(&mut self, table: &dyn SessionSource) {
+        self.acknowledge();
+        self.feed_inherited();
+        self.cut();
+        self.serve(table);
+        self.transmit();
+        self.retransmit();
+        self.ask();
+        self.sweep(table);
+    }
+
+    fn find_deadline(&self) -> Time {
+        if self.budget.is_spent() {
+            return self.now;
+        }
+        self.send_deadline().min(self.repair_deadline())
+    }
+}
+
+/// All units there can be.
+fn units() -> impl Iterator<Item = UnitId> {
+    (1..=UnitId::MAX).filter_map(UnitId::new)
+}

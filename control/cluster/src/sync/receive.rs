@@ -1,0 +1,243 @@
+//! The receiving half of [`Sync`]: frames in, changes out.
+
+use super::frame::{self, Content, Receipts};
+use super::incoming::{Arrival, Event as Item};
+use super::record::{Record, take_record};
+use super::{Event, Malformed, Output, Sync};
+use crate::{Boot, Delta, UnitId, range_of};
+
+/// Bits of a version below its term.
+pub(super) const TERM_SHIFT: u32 = 40;
+
+impl Sync {
+    /// Takes in a frame that `from` sent.
+    ///
+    /// # Errors
+    /// What is wrong with it. It was counted and changed nothing.
+    pub fn handle(&mut self, from: UnitId, body: &[u8], now: crate::Time) -> Result<(), Malformed> {
+        self.now = self.now.max(now);
+        if !self.settings.session_sync {
+            return Ok(());
+        }
+        let frame = frame::parse(body).inspect_err(|_| self.counters.malformed += 1)?;
+        if !self.knows(from, frame.boot) {
+            self.counters.strangers += 1;
+            return Ok(());
+        }
+        if frame.to.is_some_and(|to| to != self.settings.unit) {
+            return Ok(());
+        }
+        self.deadline = crate::Time(0);
+        match frame.content {
+            Content::Data {
+                shard,
+                number,
+                base,
+                records,
+            } => self.take_segment(from, shard, number, base, records),
+            Content::Acknowledge {
+                origin,
+                boot,
+                receipts,
+            } => self.take_acknowledgement(from, origin, boot, &receipts),
+            Content::Request { id, ranges } => self.take_request(from, id, ranges),
+            Content::Positions(positions) => {
+                let Some(peer) = self.peers[from.index()].as_deref_mut() else {
+                    return Ok(());
+                };
+                for position in positions.iter() {
+                    if let Some(stream) = peer.streams.get_mut(usize::from(position.shard)) {
+                        stream.advance_floor(position.base);
+                        stream.due = true;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, unit: UnitId, boot: Boot) -> bool {
+        self.peers[unit.index()]
+            .as_deref()
+            .is_some_and(|peer| peer.up && peer.boot == boot)
+    }
+
+    fn take_segment(&mut self, from: UnitId, shard: u16, number: u64, base: u64, records: &[u8]) {
+        let window = self.settings.limits.window;
+        let stream = self.peers[from.index()]
+            .as_deref_mut()
+            .and_then(|peer| peer.streams.get_mut(usize::from(shard)));
+        let Some(stream) = stream else {
+            self.counters.strangers += 1;
+            return;
+        };
+        stream.advance_floor(base);
+        let count = match stream.accept(number, records, window) {
+            Arrival::Next => &mut self.counters.segments_received,
+            Arrival::Early => &mut self.counters.segments_early,
+            Arrival::Duplicate => &mut self.counters.segments_duplicate,
+            Arrival::Beyond => &mut self.counters.segments_beyond,
+        };
+        *count += 1;
+    }
+
+    fn take_acknowledgement(
+        &mut self,
+        from: UnitId,
+        origin: UnitId,
+        boot: Boot,
+        receipts: &Receipts<'_>,
+    ) {
+        if origin == self.settings.unit {
+            if boot == self.settings.boot {
+                self.take_receipts(from, receipts);
+            } else {
+                self.counters.acknowledgements_foreign += 1;
+            }
+            return;
+        }
+        let others: Vec<usize> = self
+            .live_peers()
+            .map(|(unit, _)| unit)
+            .filter(|unit| *unit != origin)
+            .map(UnitId::index)
+            .collect();
+        let Some(peer) = self.peers[origin.index()].as_deref_mut() else {
+            return;
+        };
+        if peer.boot != boot {
+            return;
+        }
+        for receipt in receipts.iter() {
+            if let Some(stream) = peer.streams.get_mut(usize::from(receipt.shard)) {
+                let heard = &mut stream.heard[from.index()];
+                *heard = receipt.applied.max(*heard);
+                let lowest = others.iter().map(|unit| stream.heard[*unit]).min();
+                stream.release_retained(lowest.unwrap_or(u64::MAX));
+            }
+        }
+    }
+
+    /// The next change of any peer to apply.
+    pub(super) fn apply_next(&mut self) -> Option<Output> {
+        loop {
+            let (from, item) = self.next_item()?;
+            match item {
+                Item::Change(delta) => {
+                    self.note_applied(from, &delta);
+                    return Some(Output::Apply { from, delta });
+                }
+                Item::Begin(begin) => self.begin_collection(from, begin),
+                Item::End(id) => self.end_collection(from, id),
+                Item::Gap(segments) => {
+                    self.counters.gaps += 1;
+                    self.counters.segments_lost += segments;
+                    self.recover(from);
+                    return Some(Output::Event(Event::Gap { from, segments }));
+                }
+            }
+        }
+    }
+
+    /// The next thing in any stream; a stream is read to its end before another.
+    fn next_item(&mut self) -> Option<(UnitId, Item)> {
+        if let Some((unit, shard)) = self.reading {
+            if let Some(item) = self.next_in(unit, shard) {
+                return Some((unit, item));
+            }
+            self.reading = None;
+        }
+        for unit in super::units() {
+            let shards = self.peers[unit.index()]
+                .as_deref()
+                .map_or(0, |peer| peer.streams.len());
+            for shard in 0..shards {
+                if let Some(item) = self.next_in(unit, shard) {
+                    self.reading = Some((unit, shard));
+                    return Some((unit, item));
+                }
+            }
+        }
+        None
+    }
+
+    fn next_in(&mut self, from: UnitId, shard: usize) -> Option<Item> {
+        let others = self.live_peers().any(|(unit, _)| unit != from);
+        let retain = if others {
+            self.settings.limits.window
+        } else {
+            0
+        };
+        let peer = self.peers[from.index()].as_deref_mut()?;
+        peer.streams
+            .get_mut(shard)?
+            .next(self.settings.unit, retain)
+    }
+
+    /// Bookkeeping for a change that is handed out.
+    fn note_applied(&mut self, from: UnitId, delta: &Delta) {
+        let range = range_of(delta.tuple());
+        let fingerprint = self.announced.fingerprint(delta.tuple());
+        self.counters.deltas_applied += 1;
+        self.last_applied = self.now;
+        for peer in self.peers.iter_mut().flatten() {
+            if let Some(collection) = &mut peer.collection {
+                collection.mention(range, fingerprint, self.settings.limits.mentioned);
+            }
+        }
+        let term = u64::from(self.term).max(self.highest.0 >> TERM_SHIFT);
+        let late = delta.version().0 >> TERM_SHIFT < term && self.primary != Some(from);
+        self.highest = self.highest.max(delta.version());
+        if !late {
+            self.announced.note(delta);
+            return;
+        }
+        self.counters.deltas_late += 1;
+        if matches!(delta, Delta::Upsert { .. }) {
+            self.announced.note(delta);
+        }
+        self.suspect(range);
+    }
+
+    /// Two origins wrote in this range, and the order of streams does not say who was last.
+    fn suspect(&mut self, range: u8) {
+        self.suspect.insert(range);
+        self.suspect_since = self.suspect_since.min(self.now);
+    }
+
+    /// Queues what a dead unit sent last and another survivor is not known to have.
+    pub(super) fn inherit(&mut self, dead: UnitId) {
+        let others: Vec<usize> = self
+            .live_peers()
+            .map(|(unit, _)| unit.index())
+            .filter(|unit| *unit != dead.index())
+            .collect();
+        let Some(peer) = self.peers[dead.index()].as_deref_mut() else {
+            return;
+        };
+        for (shard, stream) in (0_u16..).zip(&mut peer.streams) {
+            let lowest = others.iter().map(|unit| stream.heard[*unit]).min();
+            stream.release_retained(lowest.unwrap_or(u64::MAX));
+            let retained = std::mem::take(&mut stream.retained);
+            self.inherited
+                .extend(retained.into_iter().map(|(_, records)| (shard, records)));
+        }
+    }
+
+    /// Passes inherited segments on while there is room.
+    pub(super) fn feed_inherited(&mut self) {
+        while self.room() > self.settings.limits.waiting / 2 {
+            let Some((shard, records)) = self.inherited.pop_front() else {
+                return;
+            };
+            let mut rest = &*records;
+            while let Ok(Some(record)) = take_record(&mut rest) {
+                if let Record::Change(delta) = record {
+                    self.counters.deltas_relayed += 1;
+                    self.suspect(range_of(delta.tuple()));
+                    self.enqueue(shard, delta);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,599 @@
+//! Repairs, from both sides: serving them out of the table, wanting them, sweeping after them.
+//!
+//! ```text
+//! asker                                         server
+//!   want, flush own segments  ── Request{id} ──▶  settle, then in every stream:
+//!   collect what is mentioned ◀── RepairBegin{answers id}
+//!                             ◀── upserts of the ranges, among live changes
+//!   sweep what is stale       ◀── RepairEnd
+//! ```
+//!
+//! One repair runs at a time; it answers all requests that were there when it began. A request is
+//! asked again until a repair answers it; a gap in any stream of the server voids what was collected,
+//! and the asker asks anew. So a repair counts as received only if every segment of it was applied.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use session::Version;
+
+use super::incoming::Begin;
+use super::peer::{Collection, Peer, Want};
+use super::receive::TERM_SHIFT;
+use super::record::{Answers, RepairBegin};
+use super::{Event, Output, Sync, frame, units};
+use crate::{Delta, RangeSet, SessionSource, Time, UnitId, range_of};
+
+/// After this a request is sent again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Late changes are gathered this long before the primary is asked for their ranges.
+const SUSPICION: Duration = Duration::from_millis(100);
+/// A repair without progress for so long is asked for anew.
+const STALLED: Duration = Duration::from_secs(3);
+/// Multiple of the settling time after which a repair begins although changes still come in.
+const SETTLE_AT_MOST: u32 = 4;
+
+/// A repair that is being sent.
+#[derive(Debug)]
+pub(super) struct Repair {
+    id: u32,
+    ranges: RangeSet,
+    targets: u16,
+    answers: Vec<u8>,
+    authoritative: bool,
+    floor: Version,
+    sessions: u64,
+    cursors: Vec<Cursor>,
+}
+
+/// How far a repair is in one stream.
+#[derive(Clone, Copy, Debug)]
+enum Cursor {
+    Unbegun,
+    /// Next is this slot of this shard of the table.
+    Reading(u16, u32),
+    Ended,
+}
+
+impl Collection {
+    fn new(begin: Begin, now: Time) -> Self {
+        Self {
+            begin,
+            begun: 0,
+            ended: 0,
+            mentioned: Some(HashSet::new()),
+            sweep: None,
+            progress: now,
+        }
+    }
+
+    /// Notes that a session exists.
+    pub(super) fn mention(&mut self, range: u8, fingerprint: u64, limit: usize) {
+        if !self.begin.ranges.contains(range) {
+            return;
+        }
+        if let Some(mentioned) = &mut self.mentioned {
+            mentioned.insert(fingerprint);
+            if mentioned.len() > limit {
+                self.mentioned = None;
+            }
+        }
+    }
+}
+
+const fn bit(unit: UnitId) -> u16 {
+    1 << unit.index()
+}
+
+// Whose state to follow.
+impl Sync {
+    /// True when a later term's changes are already mixed with this unit's.
+    pub(super) const fn overtaken(&self) -> bool {
+        self.highest.0 >> TERM_SHIFT > self.term as u64
+    }
+
+    /// `unit` is primary in `term`, since now.
+    pub(super) fn follow(&mut self, unit: UnitId, term: u32) {
+        let continues = self.whole && self.continues(unit, term);
+        for (other, peer) in units().zip(&mut self.peers) {
+            if let Some(peer) = peer {
+                peer.copied = false;
+                if other != unit && peer.want.as_ref().is_some_and(|want| want.needed) {
+                    peer.want = None;
+                }
+            }
+        }
+        let same = self.last_primary == Some((unit, term));
+        self.last_primary = Some((unit, term));
+        if unit != self.settings.unit && !continues {
+            self.whole = false;
+            self.suspect = RangeSet::EMPTY;
+            if !same {
+                self.want(unit, RangeSet::ALL, true);
+            }
+        }
+        self.want_copies();
+    }
+
+    /// True when the state of this unit is that of the new primary but for what its stream will say.
+    fn continues(&self, unit: UnitId, term: u32) -> bool {
+        match self.last_primary {
+            Some((last, last_term)) if last == unit => last_term == term,
+            Some((last, _)) if last == self.settings.unit => self.peers[unit.index()]
+                .as_deref()
+                .is_some_and(|peer| peer.up && peer.dirty.is_empty()),
+            _ => false,
+        }
+    }
+
+    /// The primary has another state than the one that this unit knew.
+    pub(super) fn lose_continuity(&mut self) {
+        self.whole = false;
+        self.last_primary = self.primary.map(|unit| (unit, self.term));
+    }
+
+    /// Sees to it that a unit that is not whole becomes so.
+    pub(super) fn want_copies(&mut self) {
+        let Some(primary) = self.primary.filter(|_| !self.whole) else {
+            return;
+        };
+        if primary != self.settings.unit {
+            let wanted = self.peers[primary.index()]
+                .as_deref()
+                .is_none_or(|peer| peer.want.as_ref().is_some_and(|want| want.needed));
+            if !wanted {
+                self.want(primary, RangeSet::ALL, true);
+            }
+            return;
+        }
+        // A primary that is not whole takes what anybody has. When nobody has more, it is.
+        let rest: Vec<(UnitId, bool)> = self
+            .live_peers()
+            .filter(|(_, peer)| !peer.copied)
+            .map(|(unit, peer)| (unit, peer.want.as_ref().is_some_and(|want| want.full)))
+            .collect();
+        for (unit, _) in rest.iter().filter(|(_, wanted)| !wanted) {
+            self.want(*unit, RangeSet::ALL, true);
+        }
+        self.whole = rest.is_empty();
+    }
+
+    /// Wants a repair by `unit`; replaces an earlier want that it includes.
+    fn want(&mut self, unit: UnitId, ranges: RangeSet, needed: bool) {
+        let now = self.now;
+        let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
+            return;
+        };
+        peer.requests += 1;
+        let before = peer.want.take();
+        let ranges = before.as_ref().map_or(ranges, |w| w.ranges.union(&ranges));
+        peer.want = Some(Want {
+            ranges,
+            needed: needed || before.is_some_and(|w| w.needed),
+            full: ranges == RangeSet::ALL,
+            id: peer.requests,
+            flush: None,
+            ask: now,
+            asked: false,
+        });
+    }
+
+    pub(super) fn drop_want(&mut self, unit: UnitId) {
+        if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
+            peer.want = None;
+        }
+    }
+
+    /// A stream of `from` has a gap: what was collected is incomplete, and what it knows to be missing
+    /// is wanted.
+    pub(super) fn recover(&mut self, from: UnitId) {
+        if let Some(peer) = self.peers[from.index()].as_deref_mut() {
+            peer.collection = None;
+        }
+        let needed = self.primary == Some(from);
+        if needed {
+            self.whole = false;
+        }
+        self.want(from, RangeSet::EMPTY, needed);
+    }
+}
+
+// Asking, collecting and sweeping.
+impl Sync {
+    /// Sends the requests that are due.
+    pub(super) fn ask(&mut self) {
+        self.settle_suspects();
+        let flushed = self.inherited.is_empty() && self.streams.iter().all(|s| s.waiting() == 0);
+        for unit in units() {
+            let Some(mut peer) = self.peers[unit.index()].take() else {
+                continue;
+            };
+            if peer.up {
+                self.ask_peer(unit, &mut peer, flushed);
+            }
+            self.peers[unit.index()] = Some(peer);
+        }
+    }
+
+    fn ask_peer(&mut self, unit: UnitId, peer: &mut Peer, flushed: bool) {
+        let Some(want) = &mut peer.want else { return };
+        if let Some(collection) = &peer.collection
+            && collection.begin.answer == Some(want.id)
+        {
+            if self.now < collection.progress + STALLED {
+                return;
+            }
+            peer.collection = None;
+            peer.requests += 1;
+            want.id = peer.requests;
+            want.asked = false;
+            want.ask = self.now;
+        }
+        if self.now < want.ask {
+            return;
+        }
+        if !want.asked {
+            let repairing = self.repair.as_ref();
+            if !flushed
+                || !peer.dirty.is_empty()
+                || repairing.is_some_and(|repair| repair.targets & bit(unit) != 0)
+            {
+                want.flush = None;
+                return;
+            }
+            let streams = &self.streams;
+            let marks = want
+                .flush
+                .get_or_insert_with(|| streams.iter().map(|stream| stream.next()).collect());
+            let reached = peer.progress.iter().zip(marks);
+            if reached.into_iter().any(|(p, mark)| p.acked + 1 < *mark) {
+                return;
+            }
+            want.asked = true;
+        }
+        want.ask = self.now + ASK_AGAIN;
+        let body = frame::request(self.settings.boot, unit, want.id, &want.ranges);
+        let to = Some(unit);
+        self.outbox.push_back(Output::Send { to, body });
+        self.counters.repairs_asked += 1;
+    }
+
+    /// The primary's table decides about the ranges in which somebody wrote late.
+    fn settle_suspects(&mut self) {
+        let Some(primary) = self.primary.filter(|_| !self.suspect.is_empty()) else {
+            return;
+        };
+        if self.now < self.suspect_since + SUSPICION {
+            return;
+        }
+        let suspect = std::mem::take(&mut self.suspect);
+        self.suspect_since = Time::NEVER;
+        if primary == self.settings.unit {
+            self.overflow = self.overflow.union(&suspect);
+        } else {
+            self.want(primary, suspect, false);
+        }
+    }
+
+    /// A repair begins in a stream of `from`.
+    pub(super) fn begin_collection(&mut self, from: UnitId, begin: Begin) {
+        let now = self.now;
+        let Some(peer) = self.peers[from.index()].as_deref_mut() else {
+            return;
+        };
+        if begin.targets & bit(self.settings.unit) == 0 {
+            return;
+        }
+        let known = peer.collection.as_ref().map(|c| c.begin.id);
+        if known.is_none_or(|id| id < begin.id) {
+            peer.collection = Some(Collection::new(begin, now));
+        }
+        if let Some(collection) = &mut peer.collection
+            && collection.begin.id == begin.id
+        {
+            collection.begun += 1;
+        }
+    }
+
+    /// A repair is complete in a stream of `from`.
+    pub(super) fn end_collection(&mut self, from: UnitId, id: u32) {
+        let now = self.now;
+        let Some(peer) = self.peers[from.index()].as_deref_mut() else {
+            return;
+        };
+        let Some(collection) = &mut peer.collection else {
+            return;
+        };
+        if collection.begin.id == id {
+            collection.ended += 1;
+            collection.progress = now;
+            let streams = (collection.begun, collection.ended);
+            if streams == (collection.begin.shards, collection.begin.shards) {
+                collection.sweep = Some((0, 0));
+            }
+        }
+    }
+
+    /// Looks for stale sessions after repairs, a part of the table at a time.
+    pub(super) fn sweep(&mut self, table: &dyn SessionSource) {
+        for unit in units() {
+            let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
+                continue;
+            };
+            let Some(mut collection) = peer.collection.take_if(|c| c.sweep.is_some()) else {
+                continue;
+            };
+            if self.sweep_after(table, unit, &mut collection) {
+                self.finish_collection(unit, &collection);
+            } else if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
+                peer.collection = Some(collection);
+            }
+        }
+    }
+
+    /// Sweeps as far as the turn allows; true at the end.
+    fn sweep_after(
+        &mut self,
+        table: &dyn SessionSource,
+        from: UnitId,
+        collection: &mut Collection,
+    ) -> bool {
+        let begin = collection.begin;
+        let (Some((mut shard, mut slot)), Some(mentioned)) =
+            (collection.sweep, &collection.mentioned)
+        else {
+            return true;
+        };
+        if !begin.authoritative || self.primary != Some(from) {
+            return true;
+        }
+        while shard < table.shards() {
+            if slot >= table.slots(shard) {
+                (shard, slot) = (shard + 1, 0);
+                continue;
+            }
+            if self.budget.slots == 0 {
+                collection.sweep = Some((shard, slot));
+                collection.progress = self.now;
+                return false;
+            }
+            self.budget.slots -= 1;
+            if let Some((session, _)) = table.read(shard, slot) {
+                let (tuple, version) = (session.tuples[0], session.version);
+                if version <= begin.floor
+                    && begin.ranges.contains(range_of(&tuple))
+                    && !mentioned.contains(&self.announced.fingerprint(&tuple))
+                {
+                    let delta = Delta::Remove { tuple, version };
+                    self.announced.note(&delta);
+                    self.outbox.push_back(Output::Apply { from, delta });
+                    self.counters.sessions_swept += 1;
+                    self.swept += 1;
+                }
+            }
+            slot += 1;
+        }
+        true
+    }
+
+    fn finish_collection(&mut self, from: UnitId, collection: &Collection) {
+        self.counters.repairs_received += 1;
+        let swept = std::mem::take(&mut self.swept);
+        let event = Event::RepairReceived { from, swept };
+        self.outbox.push_back(Output::Event(event));
+        let Some(peer) = self.peers[from.index()].as_deref_mut() else {
+            return;
+        };
+        let answered = peer
+            .want
+            .take_if(|want| collection.begin.answer == Some(want.id));
+        let Some(want) = answered else {
+            return;
+        };
+        peer.copied |= want.full;
+        if want.needed {
+            if self.primary == Some(from) {
+                self.whole = true;
+            }
+            self.outbox.push_back(Output::Synced { from });
+        }
+        self.want_copies();
+    }
+}
+
+// Serving.
+impl Sync {
+    /// Takes in that a peer wants a repair.
+    pub(super) fn take_request(&mut self, from: UnitId, id: u32, ranges: RangeSet) {
+        if let Some(peer) = self.peers[from.index()].as_deref_mut() {
+            let newest = peer.request.map_or(peer.answered, |(id, _)| id);
+            if id > newest {
+                peer.request = Some((id, ranges));
+            }
+        }
+    }
+
+    /// Takes a unit that is down out of the repair being sent: it will miss the rest.
+    pub(super) fn withdraw_target(&mut self, unit: UnitId) {
+        let Some(repair) = &mut self.repair else {
+            return;
+        };
+        if repair.targets & bit(unit) == 0 {
+            return;
+        }
+        repair.targets &= !bit(unit);
+        if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
+            peer.dirty = peer.dirty.union(&repair.ranges);
+        }
+        if repair.targets == 0 {
+            self.repair = None;
+        }
+    }
+
+    /// Sends as much of a repair as windows and turn allow.
+    pub(super) fn serve(&mut self, table: &dyn SessionSource) {
+        if self.repair.is_none() {
+            self.begin_repair();
+        }
+        let Some(mut repair) = self.repair.take() else {
+            return;
+        };
+        for shard in 0..self.streams.len() {
+            self.serve_stream(&mut repair, shard, table);
+        }
+        let ended = |cursor: &Cursor| matches!(cursor, Cursor::Ended);
+        if repair.cursors.iter().all(ended) {
+            self.counters.repairs_sent += 1;
+            self.outbox.push_back(Output::Event(Event::RepairSent {
+                targets: repair.targets,
+                sessions: repair.sessions,
+            }));
+        } else {
+            self.repair = Some(repair);
+        }
+    }
+
+    /// What there is to repair, once the table shows what was applied.
+    fn begin_repair(&mut self) {
+        if !self.wants_repair() {
+            self.serve_since = Time::NEVER;
+            return;
+        }
+        self.serve_since = self.serve_since.min(self.now);
+        if self.now < self.settled() {
+            return;
+        }
+        self.serve_since = Time::NEVER;
+        let overflow = std::mem::take(&mut self.overflow);
+        let mut ranges = overflow;
+        let (mut targets, mut answers) = (0, Vec::new());
+        for (unit, peer) in units().zip(&mut self.peers) {
+            let Some(peer) = peer else { continue };
+            if !peer.up {
+                peer.dirty = peer.dirty.union(&overflow);
+                continue;
+            }
+            if let Some((id, asked)) = peer.request.take() {
+                ranges = ranges.union(&peer.owed(&asked));
+                peer.answered = id;
+                answers.push(unit.get());
+                answers.extend(id.to_be_bytes());
+                targets |= bit(unit);
+            } else if !overflow.is_empty() {
+                targets |= bit(unit);
+            }
+        }
+        if targets == 0 {
+            return;
+        }
+        for (unit, peer) in units().zip(&mut self.peers) {
+            if let Some(peer) = peer.as_deref_mut().filter(|_| targets & bit(unit) != 0) {
+                peer.dirty = peer.dirty.difference(&ranges);
+                peer.fresh &= ranges != RangeSet::ALL;
+            }
+        }
+        self.start_repair(ranges, targets, answers);
+    }
+
+    fn start_repair(&mut self, ranges: RangeSet, targets: u16, answers: Vec<u8>) {
+        let primary = self.primary == Some(self.settings.unit);
+        let term = Version(u64::from(self.term) << TERM_SHIFT);
+        self.repairs += 1;
+        self.counters.repairs_begun += 1;
+        self.repair = Some(Repair {
+            id: self.repairs,
+            ranges,
+            targets,
+            answers,
+            authoritative: primary && self.whole,
+            floor: self.highest.max(term),
+            sessions: 0,
+            cursors: vec![Cursor::Unbegun; self.streams.len()],
+        });
+        self.outbox.push_back(Output::Event(Event::RepairBegun {
+            targets,
+            ranges: ranges.len(),
+        }));
+    }
+
+    fn wants_repair(&self) -> bool {
+        !self.overflow.is_empty() || self.live_peers().any(|(_, peer)| peer.request.is_some())
+    }
+
+    /// When the table shows what was applied, or waiting for that has to end.
+    fn settled(&self) -> Time {
+        let settle = self.settings.limits.settle;
+        if self.last_applied == Time(0) {
+            return Time(0);
+        }
+        (self.last_applied + settle).min(self.serve_since + settle * SETTLE_AT_MOST)
+    }
+
+    fn serve_stream(&mut self, repair: &mut Repair, shard: usize, table: &dyn SessionSource) {
+        let room = (self.settings.limits.repair_window as u64)
+            .saturating_sub(self.in_flight(shard))
+            .min(self.budget.segments as u64);
+        let limit = self.streams[shard].next() + room;
+        let step = self.settings.shards;
+        while self.streams[shard].next() < limit && self.budget.slots > 0 {
+            let stream = &mut self.streams[shard];
+            match &mut repair.cursors[shard] {
+                cursor @ Cursor::Unbegun => {
+                    stream.append_begin(&RepairBegin {
+                        id: repair.id,
+                        ranges: repair.ranges,
+                        floor: repair.floor,
+                        authoritative: repair.authoritative,
+                        shards: step,
+                        targets: repair.targets,
+                        answers: Answers(&repair.answers),
+                    });
+                    *cursor = Cursor::Reading(u16::try_from(shard).unwrap_or(u16::MAX), 0);
+                }
+                cursor @ &mut Cursor::Reading(from, _) if from >= table.shards() => {
+                    stream.append_end(repair.id, &repair.ranges);
+                    *cursor = Cursor::Ended;
+                }
+                Cursor::Reading(from, slot) if *slot >= table.slots(*from) => {
+                    (*from, *slot) = (from.saturating_add(step), 0);
+                }
+                Cursor::Reading(from, slot) => {
+                    self.budget.slots -= 1;
+                    if let Some((session, remaining)) = table.read(*from, *slot)
+                        && repair.ranges.contains(range_of(&session.tuples[0]))
+                    {
+                        let delta = Delta::Upsert { session, remaining };
+                        stream.append(&delta, &mut self.announced);
+                        repair.sessions += 1;
+                        self.counters.sessions_repaired += 1;
+                    }
+                    *slot += 1;
+                }
+                Cursor::Ended => break,
+            }
+        }
+        self.streams[shard].seal();
+    }
+
+    /// When something has to be asked, asked again, or served.
+    pub(super) fn repair_deadline(&self) -> Time {
+        let mut deadline = Time::NEVER;
+        if self.primary.is_some() && !self.suspect.is_empty() {
+            deadline = self.suspect_since + SUSPICION;
+        }
+        if self.repair.is_none() && self.wants_repair() {
+            deadline = deadline.min(self.settled());
+        }
+        for (_, peer) in self.live_peers() {
+            let Some(want) = &peer.want else { continue };
+            match &peer.collection {
+                Some(collection) if collection.begin.answer == Some(want.id) => {
+                    deadline = deadline.min(collection.progress + STALLED);
+                }
+                _ if want.asked => deadline = deadline.min(want.ask),
+                _ => {}
+            }
+        }
+        deadline
+    }
+}
