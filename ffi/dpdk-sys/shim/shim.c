@@ -8,6 +8,7 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_fib.h>
+#include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_memory.h>
@@ -59,6 +60,11 @@ int tg_log_open(tg_log_writer *writer)
 int tg_errno(void)
 {
 	return rte_errno;
+}
+
+int tg_thread_is_registered(void)
+{
+	return rte_lcore_id() != LCORE_ID_ANY;
 }
 
 uint64_t tg_cycles(void)

@@ -59,6 +59,7 @@ extern const uint64_t tg_rss_types_required;
 typedef ssize_t tg_log_writer(void *cookie, const char *text, size_t length);
 int tg_log_open(tg_log_writer *writer);
 int tg_errno(void);
+int tg_thread_is_registered(void);
 uint64_t tg_cycles(void);
 
 int tg_port_find(const char *device);

@@ -114,6 +114,7 @@ unsafe extern "C" {
 
     pub fn tg_log_open(writer: tg_log_writer) -> c_int;
     pub fn tg_errno() -> c_int;
+    pub fn tg_thread_is_registered() -> c_int;
     pub fn tg_cycles() -> u64;
     pub fn tg_port_find(device: *const c_char) -> c_int;
     pub fn tg_port_info(port: u16, info: *mut tg_port_info) -> c_int;

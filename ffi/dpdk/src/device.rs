@@ -8,10 +8,14 @@ use crate::port::PortSettings;
 
 /// Bytes of a frame beside the IP packet: Ethernet header and one VLAN tag.
 const FRAMING: usize = 18;
-/// What AF_PACKET puts before each frame in its ring, rounded up.
+/// What AF_PACKET puts before each frame in its ring, in bytes, rounded up.
 const RING_HEADER: usize = 80;
-/// Size of the blocks of an AF_PACKET ring, in bytes: a multiple of every frame size that we choose.
-const RING_BLOCK: usize = 65_536;
+/// What the driver takes that to be when it compares a ring's frames with a pool's buffers.
+const RING_HEADER_CLAIMED: usize = 32;
+/// Sizes of a ring's frames are multiples of this, in bytes, so that four of them fill whole pages
+/// and a block has no gap: the driver takes the ring for one array.
+const RING_STEP: usize = 1_024;
+const FRAMES_PER_BLOCK: usize = 4;
 
 /// A device as it is configured: `KIND:TARGET`, and further arguments for its driver after a comma,
 /// as in `memif:/run/a.sock,role=server`.
@@ -175,14 +179,16 @@ impl Device {
         matches!(self, Self::Memif { options, .. } if options.contains("zero-copy=yes"))
     }
 
-    /// Length of the frames that a `null` device invents, which its driver does not check against
-    /// the room of a buffer.
-    pub(crate) fn invented_frame(&self) -> Option<usize> {
+    /// The longest frame that the driver may write into a buffer, in bytes, where it is known
+    /// beforehand. `mtu` is that of the kernel interface.
+    pub(crate) fn longest_frame(&self, mtu: usize) -> Option<usize> {
         let options = match self {
+            Self::AfPacket { .. } => return Some(ring_frame(mtu) - RING_HEADER_CLAIMED),
             Self::Null { options } => options,
             Self::Vdev { arguments } if arguments.starts_with("net_null") => arguments,
             _ => return None,
         };
+        // The driver of net_null does not look at the room of a buffer.
         let sizes = options
             .split(',')
             .filter_map(|option| option.strip_prefix("size="));
@@ -247,15 +253,20 @@ pub(crate) struct Vdev {
     pub(crate) arguments: String,
 }
 
-/// The geometry of an AF_PACKET ring: frames of a power of two that hold the interface's MTU, as many
-/// as there are descriptors, in blocks that are whole frames and whole pages.
+/// The size of a ring's frames that hold packets of `mtu` bytes.
+fn ring_frame(mtu: usize) -> usize {
+    (mtu + FRAMING + RING_HEADER)
+        .next_multiple_of(RING_STEP)
+        .max(2 * RING_STEP)
+}
+
+/// The geometry of an AF_PACKET ring: as many frames as there are descriptors.
 fn ring_arguments(settings: &PortSettings, mtu: usize) -> String {
-    let frame = (mtu + FRAMING + RING_HEADER)
-        .next_power_of_two()
-        .clamp(2_048, RING_BLOCK);
+    let frame = ring_frame(mtu);
+    let block = frame * FRAMES_PER_BLOCK;
     let descriptors = usize::from(settings.rx_descriptors.max(settings.tx_descriptors));
-    let frames = descriptors.next_power_of_two().max(RING_BLOCK / frame);
-    format!(",blocksz={RING_BLOCK},framesz={frame},framecnt={frames}")
+    let frames = descriptors.next_multiple_of(FRAMES_PER_BLOCK).max(64);
+    format!(",blocksz={block},framesz={frame},framecnt={frames}")
 }
 
 /// A number as the drivers read it: decimal or hexadecimal.
@@ -347,10 +358,9 @@ mod tests {
         };
         assert_eq!(
             arguments("af_packet:lan0,qdisc_bypass=1", 1500),
-            "net_af_packet_x,iface=lan0,qpairs=2,blocksz=65536,framesz=2048,framecnt=512,qdisc_bypass=1"
+            "net_af_packet_x,iface=lan0,qpairs=2,blocksz=8192,framesz=2048,framecnt=512,qdisc_bypass=1"
         );
-        assert!(arguments("af_packet:lan0", 9000).contains("framesz=16384"));
-        assert!(arguments("af_packet:lan0", 65_535).contains("framesz=65536"));
+        assert!(arguments("af_packet:lan0", 9000).contains("blocksz=36864,framesz=9216,"));
         assert_eq!(
             arguments("memif:/m,role=server", 0),
             "net_memif_x,socket=/m,socket-abstract=no,role=server"
@@ -361,11 +371,12 @@ mod tests {
     }
 
     #[test]
-    fn invented_frames_are_known() {
-        let frame = |text: &str| text.parse::<Device>().unwrap().invented_frame();
+    fn long_frames_are_known_beforehand() {
+        let frame = |text: &str| text.parse::<Device>().unwrap().longest_frame(1500);
         assert_eq!(frame("null"), None);
         assert_eq!(frame("null,size=64,size=0x1000"), Some(4096));
         assert_eq!(frame("vdev:net_null7,size=junk"), Some(usize::MAX));
         assert_eq!(frame("tap:x,size=9000"), None);
+        assert_eq!(frame("af_packet:x"), Some(2016));
     }
 }

@@ -169,6 +169,11 @@ pub fn register_thread() -> Result<Registered, Error> {
     if STATE.load(Ordering::Acquire) != RUNNING {
         return Err(Error::NotInitialised);
     }
+    // SAFETY: reads a thread-local number.
+    if unsafe { dpdk_sys::tg_thread_is_registered() } != 0 {
+        // DPDK would give it a second number and never take the first one back.
+        return Err(Error::Register("it is registered already".to_owned()));
+    }
     // SAFETY: EAL runs.
     match unsafe { dpdk_sys::rte_thread_register() } {
         0 => Ok(Registered(PhantomData)),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dpdk_sys::rte_fib;
 
 use crate::error::{c_name, describe, last};
-use crate::{Eal, Error};
+use crate::{Eal, Error, log};
 
 /// How many addresses DPDK is asked for at once.
 const CHUNK: usize = 64;
@@ -86,11 +86,12 @@ impl Fib {
         let count =
             c_int::try_from(routes.len() + 1).map_err(|error| refused(error.to_string()))?;
         // SAFETY: EAL runs, as `_eal` shows; the name is a C string, copied by the call.
-        let fib = unsafe {
+        let (fib, said) = log::capture(|| unsafe {
             dpdk_sys::tg_fib_create(c_name.as_ptr(), count, c_int::from(wide), tables, none)
-        };
+        });
         let Some(fib) = NonNull::new(fib) else {
-            return Err(refused(describe(last())));
+            let cause = describe(last());
+            return Err(refused(if said.is_empty() { cause } else { said }));
         };
         let table = Self { fib, none };
         for &(prefix, length, next_hop) in routes {

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use dpdk_sys::{rte_mbuf, rte_mempool};
 
 use crate::error::{c_name, describe, last};
-use crate::{Burst, Eal, Error, Mbuf};
+use crate::{Burst, Eal, Error, Mbuf, log};
 
 /// Buffers kept aside per registered thread, so that allocating and freeing touch no shared line.
 const CACHE: u32 = 256;
@@ -54,9 +54,9 @@ impl Mempool {
         // DPDK wants 1.5 caches' worth of buffers at the least; small pools go without.
         let cache = if buffers >= 8 * CACHE { CACHE } else { 0 };
         // SAFETY: EAL runs, as `_eal` shows; the name is a C string, copied by the call.
-        let pool = unsafe {
+        let (pool, _) = log::capture(|| unsafe {
             dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), buffers, cache, 0, room, socket)
-        };
+        });
         let Some(pool) = NonNull::new(pool) else {
             let cause = describe(last());
             return Err(refused(format!(

@@ -56,7 +56,7 @@ pub(crate) fn open(
         None => settings.mtu,
     };
     check_files(device)?;
-    check_buffers(device, pool)?;
+    check_buffers(device, kernel_mtu, pool)?;
 
     let number = attach(device, name, settings, kernel_mtu)?;
     if !claim(number) {
@@ -115,12 +115,14 @@ fn check(device: &Device, operation: &'static str, status: c_int, said: &str) ->
     } else {
         said.to_owned()
     };
-    let remedy = match status.abs() {
-        libc::EPERM | libc::EACCES => {
-            "run as root, or with the capabilities CAP_NET_RAW and CAP_NET_ADMIN"
-        }
-        libc::ENOMEM => "give DPDK more memory, or the port fewer descriptors",
-        _ => "correct its arguments; the driver's page in DPDK's NIC guide tells them all",
+    // Drivers answer -1 to whatever went wrong; only their log tells it from EPERM.
+    let denied = ["Operation not permitted", "Permission denied"];
+    let remedy = if denied.iter().any(|text| cause.contains(text)) {
+        "run as root, or with the capabilities CAP_NET_RAW and CAP_NET_ADMIN"
+    } else if status == -libc::ENOMEM {
+        "give DPDK more memory, or the port fewer descriptors"
+    } else {
+        "correct its arguments, which the driver's page in DPDK's NIC guide tells"
     };
     Err(fault(device, Fault::Refused { operation, cause }, remedy))
 }
@@ -189,18 +191,14 @@ fn check_files(device: &Device) -> Result<(), Error> {
     }
 }
 
-fn check_buffers(device: &Device, pool: &Mempool) -> Result<(), Error> {
-    match device.invented_frame() {
-        Some(frame) if frame > pool.data_room() => {
-            let what = Fault::Buffers {
-                frame,
-                room: pool.data_room(),
-            };
-            Err(fault(
-                device,
-                what,
-                "lower `size`, or enlarge the pool's buffers",
-            ))
+fn check_buffers(device: &Device, kernel_mtu: u16, pool: &Mempool) -> Result<(), Error> {
+    let room = pool.data_room();
+    match device.longest_frame(usize::from(kernel_mtu)) {
+        Some(frame) if frame > room => {
+            let remedy = format!(
+                "make the pool's buffers hold {frame} bytes, or lower the device's MTU or frame size"
+            );
+            Err(fault(device, Fault::Buffers { frame, room }, &remedy))
         }
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use std::{cell::Cell, ffi::c_uint};
 use dpdk_sys::{rte_mbuf, rte_ring};
 
 use crate::error::{c_name, describe, last};
-use crate::{Burst, Eal, Error, Mbuf};
+use crate::{Burst, Eal, Error, Mbuf, log};
 
 /// The ring itself. Freed, with what is left in it, when the last end is dropped.
 #[derive(Debug)]
@@ -52,14 +52,14 @@ impl Ring {
             ));
         }
         // SAFETY: EAL runs, as `_eal` shows; the name is a C string, copied by the call; constants.
-        let ring = unsafe {
+        let (ring, _) = log::capture(|| unsafe {
             dpdk_sys::rte_ring_create(
                 c_name.as_ptr(),
                 size,
                 dpdk_sys::tg_socket_any,
                 dpdk_sys::tg_ring_flags,
             )
-        };
+        });
         let Some(ring) = NonNull::new(ring) else {
             return Err(refused(describe(last())));
         };
