@@ -109,54 +109,85 @@ fn parse_ipv4(packet: &[u8], start: Start) -> Result<Layout, Malformed> {
         .ok_or(Malformed::BadTotalLength)?;
     check_addresses(header)?;
 
-    let fragment = header.fragment.get();
-    let mut layout = Layout {
-        tuple: Tuple::v4(
-            header.source_ip(),
-            0,
-            header.destination_ip(),
-            0,
-            header.protocol,
-        ),
-        l4: start.at(header_len),
-        ttl: header.ttl,
-        dont_fragment: fragment & ipv4::DONT_FRAGMENT != 0,
-        source_route,
-        ..Layout::plain(Kind::OtherIp, start.l3, start.at(total_len), start.vlan)
+    let (word, protocol) = (header.fragment.get(), header.protocol);
+    let (offset, more) = (word & ipv4::OFFSET_MASK, word & ipv4::MORE_FRAGMENTS != 0);
+    let (fragment, fragment_id) = if (offset != 0) | more {
+        let fragment = check_fragment(protocol, header_len, offset, more, payload)?;
+        (fragment, u32::from(header.id.get()))
+    } else {
+        (Fragment::None, 0)
     };
-    if fragment & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK) != 0 {
-        layout.fragment_id = u32::from(header.id.get());
-        let offset = fragment & ipv4::OFFSET_MASK;
-        check_fragment(
-            &mut layout,
-            offset,
-            fragment & ipv4::MORE_FRAGMENTS != 0,
-            payload,
-        )?;
-        if layout.fragment == Fragment::Later {
-            return Ok(layout);
-        }
+    let upper = parse_upper(protocol, fragment, payload)?;
+    let (source, destination) = (header.source_ip(), header.destination_ip());
+    let layout = Layout {
+        tuple: Tuple::v4(
+            source,
+            upper.src_port,
+            destination,
+            upper.dst_port,
+            protocol,
+        ),
+        kind: upper.kind,
+        fragment_id,
+        l3: start.l3,
+        l4: start.at(header_len),
+        end: start.at(total_len),
+        embedded_l4: 0,
+        vlan: start.vlan,
+        ttl: header.ttl,
+        fragment,
+        dont_fragment: word & ipv4::DONT_FRAGMENT != 0,
+        source_route,
+        tcp_flags: upper.tcp_flags,
+    };
+    if upper.kind == Kind::IcmpError {
+        return embedded::parse(layout, payload);
     }
-    match header.protocol {
-        ipv4::PROTOCOL_TCP => {
-            layout.kind = Kind::Tcp;
-            parse_tcp(&mut layout, payload)
-        }
-        ipv4::PROTOCOL_UDP => {
-            layout.kind = Kind::Udp;
-            parse_udp(&mut layout, payload)
-        }
-        ipv4::PROTOCOL_ICMP => parse_icmp(&mut layout, payload),
-        _ => Ok(()),
-    }
-    .map_err(|reason| short_or(reason, &layout))?;
     Ok(layout)
+}
+
+/// What the transport header says. A layout is made at once, when all of it is known: one that is
+/// filled in bit by bit gets copied.
+#[derive(Clone, Copy)]
+struct Upper {
+    kind: Kind,
+    src_port: u16,
+    dst_port: u16,
+    tcp_flags: u8,
+}
+
+impl Upper {
+    const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            src_port: 0,
+            dst_port: 0,
+            tcp_flags: 0,
+        }
+    }
+}
+
+fn parse_upper(protocol: u8, fragment: Fragment, payload: &[u8]) -> Result<Upper, Malformed> {
+    if fragment == Fragment::Later {
+        return Ok(Upper::new(match protocol {
+            ipv4::PROTOCOL_TCP => Kind::Tcp,
+            ipv4::PROTOCOL_UDP => Kind::Udp,
+            _ => Kind::OtherIp,
+        }));
+    }
+    match protocol {
+        ipv4::PROTOCOL_TCP => parse_tcp(payload),
+        ipv4::PROTOCOL_UDP => parse_udp(payload, fragment),
+        ipv4::PROTOCOL_ICMP => parse_icmp(payload),
+        _ => Ok(Upper::new(Kind::OtherIp)),
+    }
+    .map_err(|reason| short_or(reason, fragment))
 }
 
 /// A first fragment that lacks part of its transport header is an attack on filters (RFC 1858
 /// section 3), not an accident.
-fn short_or(reason: Malformed, layout: &Layout) -> Malformed {
-    if layout.fragment == Fragment::First && reason == Malformed::Truncated {
+fn short_or(reason: Malformed, fragment: Fragment) -> Malformed {
+    if fragment == Fragment::First && reason == Malformed::Truncated {
         Malformed::TinyFragment
     } else {
         reason
@@ -212,61 +243,48 @@ fn judge_addresses(header: &ipv4::Header) -> Result<(), Malformed> {
     Err(Malformed::DestinationInvalid)
 }
 
-/// Marks the fragment, and refuses those that only attacks contain. `offset` is in units of eight
-/// bytes.
+/// Which fragment it is; refuses those that only attacks contain. `offset` is in units of eight
+/// bytes, and `header_len` what the reassembled datagram counts besides its payload.
 #[cold]
 fn check_fragment(
-    layout: &mut Layout,
+    protocol: u8,
+    header_len: u16,
     offset: u16,
     more: bool,
     payload: &[u8],
-) -> Result<(), Malformed> {
-    // What the reassembled datagram would count against 65,535: the IPv4 header too.
-    let header_len = usize::from(layout.l4.saturating_sub(layout.l3));
-    let end = header_len + usize::from(offset) * 8 + payload.len();
-    if payload.is_empty()
-        || (more && !payload.len().is_multiple_of(8))
-        || end > usize::from(u16::MAX)
-    {
+) -> Result<Fragment, Malformed> {
+    let end = usize::from(header_len) + usize::from(offset) * 8 + payload.len();
+    let ragged = more && !payload.len().is_multiple_of(8);
+    if payload.is_empty() || ragged || end > usize::from(u16::MAX) {
         return Err(Malformed::BadFragment);
     }
-    // RFC 1858 section 3.2 and RFC 3128: nothing may overwrite the ports and flags of TCP.
-    if offset == 1 && layout.tuple.protocol == ipv4::PROTOCOL_TCP {
-        return Err(Malformed::TinyFragment);
+    match offset {
+        0 => Ok(Fragment::First),
+        // RFC 1858 section 3.2 and RFC 3128: nothing may overwrite the ports and flags of TCP.
+        1 if protocol == ipv4::PROTOCOL_TCP => Err(Malformed::TinyFragment),
+        _ => Ok(Fragment::Later),
     }
-    layout.fragment = if offset == 0 {
-        Fragment::First
-    } else {
-        Fragment::Later
-    };
-    if offset != 0 {
-        layout.kind = match (layout.kind, layout.tuple.protocol) {
-            (Kind::Ipv6, _) => Kind::Ipv6,
-            (_, ipv4::PROTOCOL_TCP) => Kind::Tcp,
-            (_, ipv4::PROTOCOL_UDP) => Kind::Udp,
-            (kind, _) => kind,
-        };
-    }
-    Ok(())
 }
 
-fn parse_tcp(layout: &mut Layout, segment: &[u8]) -> Result<(), Malformed> {
+fn parse_tcp(segment: &[u8]) -> Result<Upper, Malformed> {
     let (header, _) = tcp::Header::ref_from_prefix(segment).map_err(|_| Malformed::Truncated)?;
     let header_len = usize::from(header.header_len());
     if header_len < usize::from(tcp::HEADER_LEN) || header_len > segment.len() {
         return Err(Malformed::BadTcpOffset);
     }
-    let (source, destination) = (header.source.get(), header.destination.get());
-    if (source == 0) | (destination == 0) {
+    let (src_port, dst_port) = (header.source.get(), header.destination.get());
+    if (src_port == 0) | (dst_port == 0) {
         return Err(Malformed::BadPort);
     }
     if header.flags & tcp::SYN != 0 {
         check_syn(&segment[usize::from(tcp::HEADER_LEN)..header_len])?;
     }
-    layout.tuple.src_port = source;
-    layout.tuple.dst_port = destination;
-    layout.tcp_flags = header.flags;
-    Ok(())
+    Ok(Upper {
+        kind: Kind::Tcp,
+        src_port,
+        dst_port,
+        tcp_flags: header.flags,
+    })
 }
 
 #[cold]
@@ -276,41 +294,43 @@ fn check_syn(options: &[u8]) -> Result<(), Malformed> {
         .ok_or(Malformed::BadTcpOptions)
 }
 
-fn parse_udp(layout: &mut Layout, datagram: &[u8]) -> Result<(), Malformed> {
+fn parse_udp(datagram: &[u8], fragment: Fragment) -> Result<Upper, Malformed> {
     let (header, _) = udp::Header::ref_from_prefix(datagram).map_err(|_| Malformed::Truncated)?;
     let len = header.length.get();
     // Of a first fragment the length covers what is still to come.
-    let too_long = usize::from(len) > datagram.len() && layout.fragment == Fragment::None;
+    let too_long = usize::from(len) > datagram.len() && fragment == Fragment::None;
     if (len < udp::HEADER_LEN) | too_long {
         return Err(Malformed::BadUdpLength);
     }
-    if header.destination.get() == 0 {
+    let (src_port, dst_port) = (header.source.get(), header.destination.get());
+    if dst_port == 0 {
         return Err(Malformed::BadPort);
     }
-    layout.tuple.src_port = header.source.get();
-    layout.tuple.dst_port = header.destination.get();
-    Ok(())
+    Ok(Upper {
+        src_port,
+        dst_port,
+        ..Upper::new(Kind::Udp)
+    })
 }
 
-fn parse_icmp(layout: &mut Layout, message: &[u8]) -> Result<(), Malformed> {
-    let (header, quoted) =
-        icmp::Header::ref_from_prefix(message).map_err(|_| Malformed::Truncated)?;
+fn parse_icmp(message: &[u8]) -> Result<Upper, Malformed> {
+    let (header, _) = icmp::Header::ref_from_prefix(message).map_err(|_| Malformed::Truncated)?;
+    let id = header.id.get();
     match header.message_type {
-        icmp::ECHO_REQUEST | icmp::TIMESTAMP_REQUEST => {
-            layout.kind = Kind::IcmpQuery { request: true };
-            layout.tuple.src_port = header.id.get();
-        }
-        icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY => {
-            layout.kind = Kind::IcmpQuery { request: false };
-            layout.tuple.dst_port = header.id.get();
-        }
+        icmp::ECHO_REQUEST | icmp::TIMESTAMP_REQUEST => Ok(Upper {
+            src_port: id,
+            ..Upper::new(Kind::IcmpQuery { request: true })
+        }),
+        icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY => Ok(Upper {
+            dst_port: id,
+            ..Upper::new(Kind::IcmpQuery { request: false })
+        }),
         icmp::DESTINATION_UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => {
-            embedded::parse(layout, quoted)?;
+            Ok(Upper::new(Kind::IcmpError))
         }
-        icmp::REDIRECT | icmp::SOURCE_QUENCH => return Err(Malformed::UnwantedIcmp),
-        _ => {}
+        icmp::REDIRECT | icmp::SOURCE_QUENCH => Err(Malformed::UnwantedIcmp),
+        _ => Ok(Upper::new(Kind::OtherIp)),
     }
-    Ok(())
 }
 
 #[cfg(test)]

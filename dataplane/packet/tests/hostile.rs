@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
 
@@ -73,29 +73,17 @@ proptest! {
     }
 }
 
-fn replay(directory: &Path) -> usize {
-    let mut count = 0;
+/// What the fuzz target starts from, and what it once failed on.
+#[test]
+fn seeds() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/parse");
+    for (name, frame) in samples::all() {
+        let seed = std::fs::read(directory.join(name)).unwrap_or_default();
+        assert_eq!(seed, frame, "{name} is old: run the example fuzz_seeds");
+    }
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         println!("{}", path.display());
         exercise(&std::fs::read(path).unwrap());
-        count += 1;
     }
-    count
-}
-
-fn fuzz_directory(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz")
-        .join(name)
-        .join("parse")
-}
-
-#[test]
-fn seeds() {
-    assert_eq!(
-        replay(&fuzz_directory("seeds")),
-        samples::all().len(),
-        "run examples/fuzz_seeds"
-    );
 }

@@ -3,12 +3,16 @@
 
 use zerocopy::FromBytes;
 
-use crate::{Kind, Layout, Malformed, Tuple, icmp, ipv4, tcp, udp};
+use crate::{Layout, Malformed, Tuple, icmp, ipv4, tcp, udp};
 
-/// Makes `layout` that of an ICMP error about the datagram at the start of `quoted`. The header
+/// Completes the layout of an ICMP error, of which `message` is all from its ICMP header on. The header
 /// checksum of the quoted datagram is not looked at: routers on the way changed its TTL, and
 /// RFC 5508 section 4.1 lets it pass.
-pub(super) fn parse(layout: &mut Layout, quoted: &[u8]) -> Result<(), Malformed> {
+#[cold]
+pub(super) fn parse(layout: Layout, message: &[u8]) -> Result<Layout, Malformed> {
+    let quoted = message
+        .get(usize::from(icmp::HEADER_LEN)..)
+        .unwrap_or_default();
     let (header, _) =
         ipv4::Header::ref_from_prefix(quoted).map_err(|_| Malformed::TruncatedEmbedded)?;
     let header_len = header.header_len();
@@ -46,10 +50,11 @@ pub(super) fn parse(layout: &mut Layout, quoted: &[u8]) -> Result<(), Malformed>
     if tuple.dst != layout.tuple.dst {
         return Err(Malformed::EmbeddedMismatch);
     }
-    layout.kind = Kind::IcmpError;
-    layout.tuple = tuple;
-    layout.embedded_l4 = layout.embedded_l3() + header_len;
-    Ok(())
+    Ok(Layout {
+        tuple,
+        embedded_l4: layout.embedded_l3() + header_len,
+        ..layout
+    })
 }
 
 /// Source and destination port of a flow, from the first eight bytes of its transport header.

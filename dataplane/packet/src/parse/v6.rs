@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use zerocopy::FromBytes;
 
-use super::{Start, check_fragment, length, parse_tcp, parse_udp, short_or};
+use super::{Start, Upper, check_fragment, length, parse_tcp, parse_udp, short_or};
 use crate::{Fragment, Kind, Layout, Malformed, Tuple, icmp, ipv4, ipv6};
 
 /// ICMPv6 echo request and reply (RFC 4443 section 4).
@@ -36,13 +36,16 @@ pub(super) fn parse(packet: &[u8], start: Start) -> Result<Layout, Malformed> {
     if layout.fragment == Fragment::Later {
         return Ok(layout);
     }
-    match layout.tuple.protocol {
-        ipv4::PROTOCOL_TCP => parse_tcp(&mut layout, payload),
-        ipv4::PROTOCOL_UDP => parse_udp(&mut layout, payload),
-        ipv6::PROTOCOL_ICMPV6 => parse_icmp(&mut layout, payload),
-        _ => Ok(()),
+    let upper = match layout.tuple.protocol {
+        ipv4::PROTOCOL_TCP => parse_tcp(payload),
+        ipv4::PROTOCOL_UDP => parse_udp(payload, layout.fragment),
+        ipv6::PROTOCOL_ICMPV6 => parse_icmp(payload),
+        _ => Ok(Upper::new(Kind::Ipv6)),
     }
-    .map_err(|reason| short_or(reason, &layout))?;
+    .map_err(|reason| short_or(reason, layout.fragment))?;
+    layout.tuple.src_port = upper.src_port;
+    layout.tuple.dst_port = upper.dst_port;
+    layout.tcp_flags = upper.tcp_flags;
     Ok(layout)
 }
 
@@ -100,7 +103,9 @@ fn note_fragment(
         return Ok(());
     }
     layout.fragment_id = header.id.get();
-    check_fragment(layout, offset, more, data)
+    // The fixed header does not count here: only its payload is limited to 65,535 bytes.
+    layout.fragment = check_fragment(header.next_header, 0, offset, more, data)?;
+    Ok(())
 }
 
 /// Refuses addresses that must not be on a wire (RFC 4291 sections 2.5 and 2.7, RFC 6890).
@@ -130,13 +135,18 @@ fn check_addresses(header: &ipv6::Header, protocol: u8) -> Result<(), Malformed>
     Ok(())
 }
 
-fn parse_icmp(layout: &mut Layout, message: &[u8]) -> Result<(), Malformed> {
-    // The shortest messages have four bytes after the checksum.
+fn parse_icmp(message: &[u8]) -> Result<Upper, Malformed> {
     let (header, _) = icmp::Header::ref_from_prefix(message).map_err(|_| Malformed::Truncated)?;
-    match header.message_type {
-        ECHO_REQUEST => layout.tuple.src_port = header.id.get(),
-        ECHO_REPLY => layout.tuple.dst_port = header.id.get(),
-        _ => {}
-    }
-    Ok(())
+    let id = header.id.get();
+    Ok(match header.message_type {
+        ECHO_REQUEST => Upper {
+            src_port: id,
+            ..Upper::new(Kind::Ipv6)
+        },
+        ECHO_REPLY => Upper {
+            dst_port: id,
+            ..Upper::new(Kind::Ipv6)
+        },
+        _ => Upper::new(Kind::Ipv6),
+    })
 }
