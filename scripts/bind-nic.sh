@@ -10,8 +10,6 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-
 # The PCI address of an interface, or the address itself if that is what was given.
 find_address() {
     local name=$1 path
@@ -28,7 +26,7 @@ find_address() {
     elif [ -e "/sys/class/net/$name" ]; then
         fail "$name is a virtual interface: use it as \"af_packet:$name\" or \"af_xdp:$name\" instead"
     else
-        fail "there is no interface or PCI device \"$name\"; there are: $(ls /sys/class/net | tr '\n' ' ')"
+        fail "there is no interface or PCI device \"$name\"; there are: $(cd /sys/class/net && echo *)"
     fi
 }
 
@@ -67,6 +65,8 @@ check_iommu() {
 
 driver_of() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" 2>/dev/null)" 2>/dev/null || true; }
 
+# Writes a word to a file of the kernel.
+# shellcheck disable=SC2016 # the inner shell expands
 write() { as_root sh -c 'printf "%s" "$1" >"$2"' sh "$1" "$2"; }
 
 # Rebinds a device. An empty driver means whichever one the kernel chooses.
@@ -82,12 +82,13 @@ while [ $# -gt 0 ]; do
     case $1 in
     --force) force=1 ;;
     --undo) undo=1 ;;
-    -*) usage ;;
+    -h | --help) usage; exit 0 ;;
+    -*) usage >&2; exit 2 ;;
     *) break ;;
     esac
     shift
 done
-[ $# -eq 1 ] || usage
+[ $# -eq 1 ] || { usage >&2; exit 2; }
 
 address=$(find_address "$1")
 if [ -n "$undo" ]; then

@@ -13,8 +13,8 @@ source "$(dirname "$0")/lib.sh"
 
 case "${1-}" in
 '') ;;
--h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+-h | --help) usage; exit 0 ;;
+*) usage >&2; exit 2 ;;
 esac
 
 scripts/setup.sh

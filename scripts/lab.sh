@@ -21,7 +21,7 @@ source "$(dirname "$0")/lib.sh"
 lab=$RELEASE/tidegate-lab
 
 case "${1-}" in
-'' | -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit ;;
+'' | -h | --help) usage; exit ;;
 up | failover) build_programs >&2 ;;
 *) [ -x "$lab" ] || build_programs >&2 ;;
 esac

@@ -1,12 +1,16 @@
 # What the scripts share. Source it; it changes to the root of the repository.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # what is set here is used there
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+SELF=$(readlink -f "$0")
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 ROOT=$PWD
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 RELEASE=$CARGO_TARGET_DIR/release
 
 if [ -t 1 ]; then BOLD=$'\e[1m' RED=$'\e[31m' GREEN=$'\e[32m' PLAIN=$'\e[0m'; else BOLD='' RED='' GREEN='' PLAIN=''; fi
+
+# Prints the comment at the head of the script: how it is used.
+usage() { sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$SELF"; }
 
 # Says what happens next.
 say() { printf '%s== %s%s\n' "$BOLD" "$*" "$PLAIN"; }

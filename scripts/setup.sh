@@ -21,8 +21,8 @@ packages=(
 case "${1-}" in
 '') ;;
 --test) packages+=(valgrind) ;;
--h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
-*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+-h | --help) usage; exit 0 ;;
+*) usage >&2; exit 2 ;;
 esac
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -31,6 +31,7 @@ is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" 
 # as long as packages are installed, no service may start.
 install_quietly() {
     local policy=/usr/sbin/policy-rc.d
+    # shellcheck disable=SC2016 # the inner shell expands
     local script='
         set -e
         if [ ! -e "$0" ]; then

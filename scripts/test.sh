@@ -10,8 +10,6 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
-
 # Formatting of all crates.
 step_format() { cargo_ fmt --all --check; }
 
