@@ -115,16 +115,25 @@ fn check(device: &Device, operation: &'static str, status: c_int, said: &str) ->
     } else {
         said.to_owned()
     };
-    // Drivers answer -1 to whatever went wrong; only their log tells it from EPERM.
-    let denied = ["Operation not permitted", "Permission denied"];
-    let remedy = if denied.iter().any(|text| cause.contains(text)) {
+    let remedy = remedy(status, &cause);
+    Err(fault(device, Fault::Refused { operation, cause }, remedy))
+}
+
+/// What would help against what a driver said. Drivers answer -1 or `ENOMEM` to many things; their
+/// log tells them apart.
+fn remedy(status: c_int, cause: &str) -> &'static str {
+    let says = |text| cause.contains(text);
+    if says("Operation not permitted") || says("Permission denied") {
         "run as root, or with the capabilities CAP_NET_RAW and CAP_NET_ADMIN"
+    } else if says("queue count") {
+        "use fewer workers, or give the interface more queues (`ethtool -L INTERFACE combined N`)"
+    } else if says("will not fit in mbuf") {
+        "make the pool's buffers larger, or the device's frames smaller"
     } else if status == -libc::ENOMEM {
         "give DPDK more memory, or the port fewer descriptors"
     } else {
         "correct its arguments, which the driver's page in DPDK's NIC guide tells"
-    };
-    Err(fault(device, Fault::Refused { operation, cause }, remedy))
+    }
 }
 
 /// The kernel interface that the device needs, and whether it is promiscuous now.
@@ -233,7 +242,7 @@ fn attach(
             "give each port its own name, and open each device once",
         ));
     }
-    check(device, "opening", status, &said)?;
+    check(device, "opening", status, driver_words(&said))?;
     find(device, &vdev.name)?.ok_or_else(|| {
         let cause = "the driver made no port".to_owned();
         let what = Fault::Refused {
@@ -242,6 +251,14 @@ fn attach(
         };
         fault(device, what, "correct its arguments")
     })
+}
+
+/// What the driver said, without EAL's two lines about its having failed.
+fn driver_words(said: &str) -> &str {
+    match said.find("; EAL: Driver cannot attach the device") {
+        Some(end) => &said[..end],
+        None => said,
+    }
 }
 
 fn find(device: &Device, name: &str) -> Result<Option<u16>, Error> {

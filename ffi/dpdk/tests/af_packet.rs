@@ -220,7 +220,13 @@ fn impossible_requests_are_told() {
     );
     let wrong: Device = "af_packet:a,qpairs=none".parse().unwrap();
     let error = refused(&wrong, &PortSettings::default());
-    assert!(error.contains("invalid qpairs value"), "{error}");
+    assert!(
+        error.contains("invalid qpairs value; correct its arguments"),
+        "{error}"
+    );
+    let wide: Device = "af_packet:a,blocksz=8192,framesz=4096".parse().unwrap();
+    let error = refused(&wide, &PortSettings::default());
+    assert!(error.contains("make the pool's buffers larger"), "{error}");
     let held = open("a", 1, &pool);
     let error = refused(&device, &PortSettings::default());
     assert!(
