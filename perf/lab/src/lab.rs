@@ -308,7 +308,7 @@ fn is_in_step(status: &Status, peer: u8) -> bool {
 }
 
 /// Writes a random key of 32 bytes as hexadecimal digits, readable by its owner alone.
-fn write_key(path: &Path) -> Result<()> {
+pub(crate) fn write_key(path: &Path) -> Result<()> {
     let mut key = [0; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
     let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -387,11 +387,38 @@ fn cores(unit: u8, workers: u8) -> Result<(usize, Vec<usize>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::write_key;
 
     #[test]
     fn units_of_other_labs_have_other_sockets() {
         assert_eq!(unit_name("tg", 1), "u1");
         assert_eq!(unit_name("tgx", 1), "tgx-u1");
+    }
+
+    #[test]
+    fn every_unit_gets_a_valid_configuration() {
+        let directory = std::env::temp_dir().join(format!("tidegate-lab-{}", std::process::id()));
+        fs::create_dir(&directory).expect("a new directory");
+        write_key(&directory.join("cluster.key")).expect("a new file");
+        let programs = Programs {
+            directory: directory.clone(),
+        };
+        let hashes: Vec<u64> = (1..=16)
+            .map(|id| {
+                let unit = Unit::new("tgx", id, Namespace::named("tgx"), &directory, &programs);
+                unit.write_config(&LabSettings::default())
+                    .expect("a new file");
+                let config = config::Config::load(&unit.config())
+                    .unwrap_or_else(|problems| panic!("unit {id}: {problems}"));
+                assert_eq!(config.warnings().len(), 0, "{:?}", config.warnings());
+                config.hash()
+            })
+            .collect();
+        fs::remove_dir_all(&directory).expect("what was made above");
+        assert!(
+            hashes.iter().all(|hash| *hash == hashes[0]),
+            "units of one cluster agree"
+        );
     }
 
     #[test]
