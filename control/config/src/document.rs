@@ -44,6 +44,8 @@ pub(crate) struct Report {
     /// Where each line begins.
     lines: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
+    /// Lines that are no TOML. What was made of them is a guess, and not judged.
+    unreadable: RefCell<BTreeSet<usize>>,
 }
 
 impl Report {
@@ -55,6 +57,7 @@ impl Report {
                 .chain(ends.map(|(at, _)| at + 1))
                 .collect(),
             problems: RefCell::default(),
+            unreadable: RefCell::default(),
         }
     }
 
@@ -67,6 +70,9 @@ impl Report {
     }
 
     pub(crate) fn error(&self, line: usize, key: impl Into<String>, refusal: Refusal) {
+        if self.unreadable.borrow().contains(&line) {
+            return;
+        }
         self.push(Severity::Error, Some(line), key.into(), refusal);
     }
 
@@ -100,6 +106,7 @@ impl Report {
 /// Parses `text`, reports every mistake of syntax, and gives what could be understood.
 pub(crate) fn parse<'t>(text: &'t str, report: &Report) -> DeTable<'t> {
     let (document, errors) = DeTable::parse_recoverable(text);
+    let mut lines = BTreeSet::new();
     for error in &errors {
         let line = report.line(&error.span().unwrap_or(0..0));
         let cause = error.message().to_owned();
@@ -108,7 +115,9 @@ pub(crate) fn parse<'t>(text: &'t str, report: &Report) -> DeTable<'t> {
             _ => "write it as TOML (https://toml.io/)",
         };
         report.error(line, "", Refusal::new(cause, remedy));
+        lines.insert(line);
     }
+    report.unreadable.replace(lines);
     document.into_inner()
 }
 
