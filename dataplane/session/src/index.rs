@@ -176,6 +176,12 @@ impl Index {
         memory::prefetch(self.bucket(home.bucket));
     }
 
+    pub(crate) fn prefetch_overflow(&self, home: Home) {
+        if let Some(next) = self.overflow(self.bucket(home.bucket)) {
+            memory::prefetch(next);
+        }
+    }
+
     /// The first place in the home bucket that has the key's tag, else anything in the chain.
     #[inline]
     pub(crate) fn first(&self, home: Home) -> Candidate {
@@ -335,3 +341,8 @@ pub(crate) enum Candidate {
     /// Perhaps in an overflow bucket.
     Chain,
 }
+
+#[cfg(all(test, loom))]
+mod loom_models;
+#[cfg(all(test, not(loom)))]
+mod tests;

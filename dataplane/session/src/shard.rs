@@ -27,13 +27,14 @@ use crate::entry::Entry;
 use crate::hash::{self, Hasher, Words};
 use crate::index::{Home, Index, Place, Pool};
 use crate::lists::Lists;
-use crate::memory::{Array, Backing, Memory, OutOfMemory};
+use crate::memory::{self, Array, Backing, Memory, OutOfMemory};
 use crate::model::{Direction, Session, State, Tick, Version};
 use crate::reader::{Reader, Shared};
 use crate::settings::{Settings, Timeouts, is_half_open};
 use crate::sources::Sources;
 use crate::statistics::{Counters, Statistics};
 use crate::tcp::{self, Connection, Outcome, Verdict};
+use crate::wheel::Wheel;
 
 /// The only list of [`Shard::half_open`].
 const OLDEST_FIRST: u32 = 0;
@@ -115,7 +116,7 @@ pub struct Shard {
     shared: Arc<Shared>,
     pool: Pool,
     free: Vec<u32>,
-    wheel: crate::wheel::Wheel,
+    wheel: Wheel,
     half_open: Lists,
     half_open_limit: u64,
     sources: Option<Sources>,
@@ -144,7 +145,7 @@ impl Shard {
             shared: Arc::new(shared),
             pool,
             free: (0..capacity).rev().collect(),
-            wheel: crate::wheel::Wheel::new(capacity),
+            wheel: Wheel::new(capacity),
             half_open: Lists::new(capacity, 1),
             half_open_limit: settings.half_open_limit.unwrap_or(capacity).into(),
             sources: settings
@@ -268,14 +269,23 @@ impl Shard {
             last_seen: now,
             ..session
         };
+        let words = session.tuples.map(|tuple| hash::words(&tuple));
+        let homes = words.map(|words| self.home(&words));
+        // The misses of both buckets and of the slot in flight together.
+        homes
+            .iter()
+            .for_each(|home| self.shared.index.prefetch(*home));
+        if let Some(&slot) = self.free.last() {
+            memory::prefetch(self.entry(SessionId(slot)));
+        }
         let taken = self
-            .lookup(&session.tuples[0])
-            .or_else(|| self.lookup(&session.tuples[1]));
+            .find(homes[0], &words[0])
+            .or_else(|| self.find(homes[1], &words[1]));
         if let Some(hit) = taken {
             self.shared.counters.refused_exists.add();
             return Err(Refused::Exists(hit));
         }
-        let source = self.shared.hasher.source(&hash::words(&session.tuples[0]));
+        let source = self.shared.hasher.source(&words[0]);
         if self
             .sources
             .as_ref()
@@ -291,7 +301,7 @@ impl Shard {
         } else {
             None
         };
-        let Some(id) = self.place(&session, now) else {
+        let Some(id) = self.place(&session, homes, now) else {
             self.shared.counters.refused_full.add();
             return Err(Refused::Full);
         };
@@ -416,7 +426,7 @@ impl Shard {
     }
 
     /// Gives a session a slot, keys and a timer. `None` when there is no slot.
-    fn place(&mut self, session: &Session, now: Tick) -> Option<SessionId> {
+    fn place(&mut self, session: &Session, homes: [Home; 2], now: Tick) -> Option<SessionId> {
         if self.is_empty() {
             self.wheel.restart(now);
         }
@@ -424,8 +434,10 @@ impl Shard {
         self.clock = self.clock.max(session.version);
         // The entry first: whoever finds a key finds the session.
         self.shared.entries[slot as usize].store(session);
-        for direction in [Direction::Original, Direction::Reply] {
-            let home = self.home(&hash::words(&session.tuples[direction as usize]));
+        for (direction, home) in [Direction::Original, Direction::Reply]
+            .into_iter()
+            .zip(homes)
+        {
             self.shared
                 .index
                 .insert(&mut self.pool, home, Place::new(slot, direction));

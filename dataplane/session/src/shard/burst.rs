@@ -34,8 +34,10 @@ impl Shard {
         // Second miss: the entries that the tags point to.
         for (candidate, home) in candidates.iter_mut().zip(&homes[..tuples.len()]) {
             *candidate = index.first(*home);
-            if let Candidate::Place(place) = *candidate {
-                memory::prefetch(&self.shared.entries[place.slot() as usize]);
+            match *candidate {
+                Candidate::None => {}
+                Candidate::Place(place) => memory::prefetch(self.entry(SessionId(place.slot()))),
+                Candidate::Chain => index.prefetch_overflow(*home),
             }
         }
         let looked = candidates.iter().zip(&homes).zip(tuples);

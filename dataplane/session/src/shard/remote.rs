@@ -3,6 +3,7 @@
 use packet::Tuple;
 
 use super::{Hit, SessionId, Shard};
+use crate::hash;
 use crate::model::{Direction, Flags, Session, State, Tick, Version};
 use crate::settings::is_half_open;
 
@@ -145,7 +146,8 @@ impl Shard {
         if self.free.is_empty() {
             displaced.push(self.evict());
         }
-        if self.place(session, now).is_some() {
+        let homes = session.tuples.map(|tuple| self.home(&hash::words(&tuple)));
+        if self.place(session, homes, now).is_some() {
             self.shared.counters.applied_new.add();
             Applied::Inserted(displaced)
         } else {
