@@ -149,6 +149,7 @@ unsafe extern "C" {
     ) -> *mut rte_fib;
 
     pub fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    pub fn rte_eal_get_runtime_dir() -> *const c_char;
     pub fn rte_strerror(error: c_int) -> *const c_char;
     pub fn rte_version() -> *const c_char;
     pub fn rte_get_tsc_hz() -> u64;

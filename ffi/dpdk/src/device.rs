@@ -29,7 +29,8 @@ pub enum Device {
         /// Further arguments, or empty.
         options: String,
     },
-    /// `af_xdp:IF`: a kernel interface, by its XDP socket.
+    /// `af_xdp:IF`: a kernel interface, by its XDP socket. Its driver does not give back the buffers
+    /// of its receive queues when it is closed: open it once per process.
     AfXdp {
         /// The interface.
         interface: String,

@@ -1,7 +1,8 @@
 //! DPDK's runtime (EAL): started once per process, by the control core's thread.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -69,16 +70,26 @@ impl Eal {
                 remedy: remedy(settings),
             });
         }
+        remove_runtime_folder();
         STATE.store(RUNNING, Ordering::Release);
         Ok(Self(()))
     }
+}
+
+/// DPDK makes a folder for files that several processes share, and never removes it. This process
+/// shares nothing, so it stays empty.
+fn remove_runtime_folder() {
+    // SAFETY: EAL runs; a C string that lives as long as the process.
+    let folder = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+    // One that is not empty belongs to somebody, and is left alone.
+    let _ = std::fs::remove_dir(Path::new(OsStr::from_bytes(folder.to_bytes())));
 }
 
 /// The version of the DPDK that is linked, such as "DPDK 22.11.11".
 #[must_use]
 pub fn version() -> String {
     // SAFETY: a static C string.
-    unsafe { std::ffi::CStr::from_ptr(dpdk_sys::rte_version()) }
+    unsafe { CStr::from_ptr(dpdk_sys::rte_version()) }
         .to_string_lossy()
         .into_owned()
 }
