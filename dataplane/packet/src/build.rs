@@ -23,7 +23,7 @@ pub use tcp::tcp_reset;
 
 /// TTL of packets that start here (RFC 1700).
 const TTL: u8 = 64;
-/// The longest TCP, IP and Ethernet headers, with a VLAN tag, fit into this.
+/// Bytes that hold every frame made here but an echo reply, which is as long as its request.
 pub const ROOM: usize = 18 + 576;
 
 /// Ends of one hop on a segment.

@@ -21,7 +21,8 @@ pub enum Kind {
     /// ICMP destination unreachable, time exceeded or parameter problem, with a datagram embedded
     /// that can be told apart.
     IcmpError,
-    /// IPv4 with anything else; the tuple's ports are zero.
+    /// IPv4 with anything else, other ICMP messages and later fragments of ICMP included; the
+    /// tuple's ports are zero.
     OtherIp,
     /// IPv6. The tuple and `l4` are filled as for IPv4, ICMPv6 echoes included; its `protocol` is
     /// that after the extension headers.
