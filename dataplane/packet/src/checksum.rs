@@ -1,8 +1,8 @@
 //! The Internet checksum: whole (RFC 1071) and incremental (RFC 1624).
 //!
 //! Sums are kept as plain integers and folded once. What is summed here is read in network order,
-//! except for the header check of 20 bytes, which uses that the sum does not depend on it (RFC 1071 section
-//! 2 (B)).
+//! except for the check of a header of 20 bytes, which uses that validity does not depend on the
+//! order (RFC 1071 section 2 (B)).
 
 /// Folds a sum of 16-bit words into 16 bits, end-around.
 #[must_use]
