@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Boot, LinkId, Role, Time, UnitId};
+use crate::{Boot, LinkId, Role, Time, UnitId, sync};
 
 /// Why a primary gives its role away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,6 +257,13 @@ pub enum Event {
         /// What it was for.
         reason: HandOver,
     },
+    /// All sessions of a unit that this one asked were copied here.
+    Synced {
+        /// Whose.
+        from: UnitId,
+    },
+    /// Something that happened to the streams of sessions.
+    Sync(sync::Event),
     /// Another unit has this unit's id.
     DuplicateUnit {
         /// The other one's start.
@@ -315,6 +322,8 @@ impl fmt::Display for Event {
                     "hand-over given up, no unit can take over any more ({reason})"
                 )
             }
+            Self::Synced { from } => write!(f, "holds all sessions of unit {from}"),
+            Self::Sync(event) => describe_sync(event, f),
             Self::DuplicateUnit { boot } => {
                 write!(
                     f,
@@ -329,4 +338,39 @@ impl fmt::Display for Event {
             }
         }
     }
+}
+
+fn describe_sync(event: &sync::Event, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match event {
+        sync::Event::Gap { from, segments } => {
+            write!(
+                f,
+                "{segments} segments of unit {from} lost; their sessions are asked for again"
+            )
+        }
+        sync::Event::RepairBegun { targets, ranges } => {
+            write!(f, "copying {ranges} of 256 ranges of sessions to units ")?;
+            describe_units(*targets, f)
+        }
+        sync::Event::RepairSent { targets, sessions } => {
+            write!(f, "copied {sessions} sessions to units ")?;
+            describe_units(*targets, f)
+        }
+        sync::Event::RepairReceived { from, swept } => {
+            write!(
+                f,
+                "sessions of unit {from} copied; {swept} stale ones removed"
+            )
+        }
+    }
+}
+
+/// The units of a set, bit 0 for unit 1.
+fn describe_units(set: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut separator = "";
+    for bit in (0..UnitId::MAX).filter(|bit| set & 1 << bit != 0) {
+        write!(f, "{separator}{}", bit + 1)?;
+        separator = ", ";
+    }
+    Ok(())
 }

@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) verified: bool,
     pub(crate) alive: bool,
     pub(crate) left: bool,
+    /// Synchronisation was told that it is up.
+    pub(crate) in_sync: bool,
     /// The newest heartbeat by sequence, and when it came.
     pub(crate) beat: Heartbeat,
     pub(crate) beat_sequence: u64,
@@ -61,6 +63,7 @@ impl Peer {
             verified: false,
             alive: false,
             left: false,
+            in_sync: false,
             beat,
             beat_sequence: 0,
             beat_at: now,

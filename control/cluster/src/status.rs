@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::envelope::Rejection;
+use crate::sync::Lag;
 use crate::{Boot, LinkId, LinkKind, Role, UnitId};
 
 /// How much of its monitored links a unit has.
@@ -110,6 +111,8 @@ pub struct PeerStatus {
     pub priority: u8,
     /// What it is busy with.
     pub load: Load,
+    /// What it lacks of this unit's changes.
+    pub lag: Lag,
     /// Whether its configuration equals this unit's where it must.
     pub configuration_agrees: bool,
     /// How long ago it was heard on any link.

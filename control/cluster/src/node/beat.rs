@@ -1,7 +1,9 @@
 //! What goes out by time: heartbeats and announcements.
 
+use arrayvec::ArrayVec;
+
 use crate::envelope::{Header, Kind};
-use crate::heartbeat::{Heard, Heartbeat, Text};
+use crate::heartbeat::{Heard, Heartbeat, Position, Text};
 use crate::{Action, LinkId, Node, Role, Settings, Time, UnitId};
 
 impl Node {
@@ -19,7 +21,8 @@ impl Node {
         }
     }
 
-    fn heartbeat_links(&self) -> Vec<LinkId> {
+    /// Links that are up and carry heartbeats.
+    pub(super) fn heartbeat_links(&self) -> Vec<LinkId> {
         let links = self.settings.links.iter().zip(&self.links_up);
         (0..)
             .map(LinkId)
@@ -82,8 +85,21 @@ impl Node {
                     links: peer.remote_links(peer.detection(&self.settings), now),
                 })
                 .collect(),
-            positions: Default::default(),
+            positions: self.positions(),
         }
+    }
+
+    /// How far this unit's own streams are.
+    fn positions(&self) -> ArrayVec<Position, { Heartbeat::MAX_POSITIONS }> {
+        let origin = self.settings.unit;
+        let streams = self.sync.positions().take(Heartbeat::MAX_POSITIONS);
+        streams
+            .map(|stream| Position {
+                origin,
+                shard: stream.shard,
+                segment: stream.next - 1,
+            })
+            .collect()
     }
 
     /// Announces the addresses for the first time now, and then as often as configured.

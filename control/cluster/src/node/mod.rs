@@ -47,6 +47,7 @@ use crate::envelope::Seal;
 use crate::history::{Cause, History, Transition};
 use crate::peer::Peer;
 use crate::settings::SettingsError;
+use crate::sync::{Limits, Sync, SyncSettings};
 use crate::{
     Action, Counters, Event, HandOver, Health, Load, Role, SessionSource, Settings, Time, UnitId,
 };
@@ -127,6 +128,9 @@ pub struct Node {
     leaving: Option<Time>,
     left: bool,
 
+    sync: Sync,
+    /// The primary and its term, as synchronisation was told.
+    sync_primary: Option<(UnitId, u32)>,
     beat_due: Time,
     announcements: u32,
     announce_due: Time,
@@ -151,6 +155,14 @@ impl Node {
                 settings.unit,
                 settings.boot,
             ),
+            sync: Sync::new(SyncSettings {
+                unit: settings.unit,
+                boot: settings.boot,
+                shards: settings.shards.max(1),
+                session_sync: settings.session_sync,
+                limits: Limits::default(),
+            }),
+            sync_primary: None,
             links_up: vec![false; settings.links.len()],
             listening_until: now + settings.hello_holddown,
             settings,
@@ -198,12 +210,13 @@ impl Node {
     }
 
     /// The next thing to do, until there is none.
-    pub fn poll(&mut self, _table: &dyn SessionSource, now: Time) -> Option<Action> {
+    pub fn poll(&mut self, table: &dyn SessionSource, now: Time) -> Option<Action> {
         if self.actions.is_empty() && !self.left {
             self.observe(now);
             self.decide(now);
             self.announce(now);
             self.beat(now);
+            self.replicate(table, now);
         }
         self.actions.pop_front()
     }
@@ -230,6 +243,7 @@ impl Node {
             self.vacancy
                 .map_or(Time::NEVER, |vacancy| vacancy.overdue_at),
             self.leaving.unwrap_or(Time::NEVER),
+            self.sync.next_deadline(),
         ];
         let peers = self
             .peers

@@ -99,6 +99,7 @@ impl Node {
         let restarted = known.is_some();
         self.peers[header.unit.index()] = Some(Box::new(peer));
         if restarted {
+            self.sync.peer_down(header.unit);
             self.event(Event::PeerRestarted { peer: header.unit });
         }
         self.accept_body(link, header, &body, now)
@@ -125,7 +126,8 @@ impl Node {
                     return Err(Rejection::Unverified);
                 }
                 self.revive(header.unit, link, now);
-                self.counters.sync_frames_received += 1;
+                self.inform_sync(now);
+                self.accept_sync(header.unit, body, now)?;
             }
         }
         Ok(())

@@ -1,29 +1,155 @@
 //! The session table's part in the protocol: local changes go to the peers, theirs come here.
+//!
+//! Owns the way between [`Sync`](crate::sync::Sync), which knows neither links nor roles, and the rest of
+//! the node: who is up, who is primary, and on which links a frame travels.
 
-use crate::{Delta, Node, RangeSet, Time};
+use arrayvec::ArrayVec;
+
+use crate::envelope::{Kind, Rejection};
+use crate::peer::Peer;
+use crate::sync::{self, Output};
+use crate::{
+    Action, Delta, Event, LinkId, LinkKind, Node, RangeSet, Role, SessionSource, Settings, Time,
+    UnitId,
+};
+
+type Links = ArrayVec<LinkId, { Settings::MAX_LINKS }>;
 
 impl Node {
     /// Takes a local change, in the order of its shard's ring.
-    pub fn push(&mut self, _shard: u16, _delta: Delta, now: Time) {
+    pub fn push(&mut self, shard: u16, delta: Delta, now: Time) {
         self.observe(now);
+        self.sync.push(shard, delta);
     }
 
     /// Changes in these ranges were lost before they came here: the peers get the ranges whole.
-    pub fn overflowed(&mut self, _ranges: RangeSet) {}
+    pub fn overflowed(&mut self, ranges: RangeSet) {
+        self.sync.overflowed(ranges);
+    }
 
-    /// How many changes [`Node::push`] takes before its window overflows.
+    /// How many changes [`Node::push`] takes before its window overflows. A driver leaves the rest in
+    /// their rings for a while.
     #[must_use]
-    pub const fn sync_room(&self) -> usize {
-        usize::MAX
+    pub fn sync_room(&self) -> usize {
+        self.sync.room()
+    }
+
+    /// What synchronisation counted since the start.
+    #[must_use]
+    pub const fn sync_counters(&self) -> &sync::Counters {
+        self.sync.counters()
     }
 
     /// Whether this unit holds all sessions, as far as it knows.
     pub(super) const fn is_synced(&self) -> bool {
-        true
+        self.sync.synced()
     }
 
     /// Whether the peers hold every session that this unit changed.
-    pub(super) const fn peers_hold_all(&self) -> bool {
-        true
+    pub(super) fn peers_hold_all(&self) -> bool {
+        self.sync.acknowledged_by_all()
+    }
+
+    /// Tells synchronisation who is up and who is primary, when that changed.
+    pub(super) fn inform_sync(&mut self, now: Time) {
+        for peer in self.peers.iter_mut().flatten() {
+            let trusted = peer.trusted();
+            if std::mem::replace(&mut peer.in_sync, trusted) == trusted {
+                continue;
+            }
+            if trusted {
+                self.sync.peer_up(peer.unit, peer.boot, peer.beat.shards);
+            } else {
+                self.sync.peer_down(peer.unit);
+            }
+        }
+        let primary = self.primary_and_term();
+        if self.sync_primary != primary {
+            self.sync_primary = primary;
+            let term = primary.map_or(self.term, |(_, term)| term);
+            self.sync.primary(primary.map(|(unit, _)| unit), term, now);
+        }
+    }
+
+    fn primary_and_term(&self) -> Option<(UnitId, u32)> {
+        if self.role == Role::Primary {
+            return Some((self.settings.unit, self.term));
+        }
+        let primary = self.primary?;
+        let heard = self.peer(primary).filter(|peer| peer.trusted());
+        let term = heard.map_or(self.term, |peer| peer.beat.term);
+        Some((primary, term))
+    }
+
+    /// The next thing that synchronisation wants done.
+    pub(super) fn replicate(&mut self, table: &dyn SessionSource, now: Time) {
+        while self.actions.is_empty() {
+            let Some(output) = self.sync.poll(table, now) else {
+                return;
+            };
+            match output {
+                Output::Send { to, body } => self.send_sync(to, &body),
+                Output::Apply { from, delta } => {
+                    self.actions.push_back(Action::Apply { from, delta });
+                }
+                Output::Synced { from } => self.event(Event::Synced { from }),
+                Output::Event(event) => self.event(Event::Sync(event)),
+            }
+        }
+    }
+
+    pub(super) fn accept_sync(
+        &mut self,
+        from: UnitId,
+        body: &[u8],
+        now: Time,
+    ) -> Result<(), Rejection> {
+        self.counters.sync_frames_received += 1;
+        self.sync
+            .handle(from, body, now)
+            .map_err(|_| Rejection::Malformed)
+    }
+
+    /// Sends a frame once if one link reaches everybody, and on as few more as it takes.
+    fn send_sync(&mut self, to: Option<UnitId>, body: &[u8]) {
+        let links = self.sync_links(to);
+        if links.is_empty() {
+            self.counters.sync_frames_unsent += 1;
+        }
+        for link in links {
+            self.counters.sync_frames_sent += 1;
+            self.send(link, Kind::Sync, to, body);
+        }
+    }
+
+    fn sync_links(&self, to: Option<UnitId>) -> Links {
+        let mut links = Links::new();
+        for peer in self
+            .trusted()
+            .filter(|peer| to.is_none_or(|to| to == peer.unit))
+        {
+            if links.iter().any(|link| self.reaches(peer, *link)) {
+                continue;
+            }
+            let best = self.heartbeat_links().into_iter().max_by_key(|link| {
+                let kind = self.settings.links[link.index()].kind;
+                (
+                    self.reaches(peer, *link),
+                    kind == LinkKind::Sync,
+                    std::cmp::Reverse(*link),
+                )
+            });
+            if let Some(link) = best.filter(|link| !links.contains(link)) {
+                links.push(link);
+            }
+        }
+        links
+    }
+
+    /// Whether the peer says that it hears us on this link of ours.
+    fn reaches(&self, peer: &Peer, link: LinkId) -> bool {
+        let up = self.links_up[link.index()];
+        let heard = peer.hears(self.settings.unit, self.settings.boot);
+        up && heard.is_some_and(|heard| heard.links & 1 << link.0 != 0)
     }
 }

@@ -88,6 +88,7 @@ impl Node {
             age: beat.age + now.since(peer.beat_at),
             priority: beat.priority,
             load: beat.load,
+            lag: self.sync.lag(peer.unit),
             configuration_agrees: peer.configuration_agrees,
             last_heard: now.since(peer.last_heard),
             links: self.peer_links(peer, now),

@@ -65,6 +65,7 @@ impl Node {
             }
         }
         self.watch_dual(now);
+        self.inform_sync(now);
     }
 
     fn step_primary(&mut self, now: Time) -> bool {
