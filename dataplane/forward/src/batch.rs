@@ -42,7 +42,7 @@ pub(crate) struct Batch {
 }
 
 /// The layout of no packet.
-const NOTHING: Layout = Layout {
+pub(crate) const NOTHING: Layout = Layout {
     tuple: NO_TUPLE,
     kind: Kind::Other(0),
     fragment_id: 0,

@@ -79,7 +79,7 @@ fn fill(
         ipv4::MORE_FRAGMENTS
     };
     let base = header.fragment.get() & ipv4::OFFSET_MASK;
-    header.fragment.set(more | base + offset);
+    header.fragment.set(more | (base + offset));
     header.total_len.set(total_len);
     header.checksum.set(0);
     let sum = checksum::checksum(datagram);

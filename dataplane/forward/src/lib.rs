@@ -24,6 +24,7 @@ mod neighbours;
 mod policy;
 mod port;
 mod publish;
+mod reassembly;
 mod rings;
 mod route;
 mod snapshot;

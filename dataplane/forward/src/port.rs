@@ -84,7 +84,7 @@ impl MemoryPort {
     }
 
     /// The next frame that arrived.
-    pub fn next(&mut self) -> Option<Mbuf> {
+    pub fn take(&mut self) -> Option<Mbuf> {
         self.incoming.pop().ok()
     }
 }

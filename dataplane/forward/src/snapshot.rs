@@ -12,9 +12,9 @@ use packet::Tuple;
 use packet::toeplitz::Steering;
 use session::Session;
 
-use crate::interface::{Interface, InterfaceId, MAX_INTERFACES};
+use crate::interface::{Interface, InterfaceId, InterfaceRole, MAX_INTERFACES};
 use crate::policy::{Policy, PolicySet};
-use crate::route::{Route, Routes};
+use crate::route::{Hop, Route, Routes};
 
 /// EtherType of heartbeats unless configured: IEEE 802 local experimental 1.
 pub const HEARTBEAT_ETHERTYPE: u16 = 0x88b5;
@@ -155,6 +155,15 @@ impl Snapshot {
     #[must_use]
     pub fn home_of(&self, tuple: &Tuple) -> u16 {
         self.steering.worker(tuple)
+    }
+
+    /// Where packets of users to `destination` go; `None` when no route leads out by an interface
+    /// that carries any.
+    #[must_use]
+    pub fn way_to(&self, destination: Ipv4Addr) -> Option<Hop> {
+        let hop = self.routes.resolve(destination)?;
+        let egress = self.interface(hop.interface)?;
+        (egress.role == InterfaceRole::Traffic).then_some(hop)
     }
 
     /// True when `address` is the gateway's own now, on any interface.

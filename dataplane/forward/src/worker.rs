@@ -27,6 +27,7 @@ use crate::nat::PortChooser;
 use crate::neighbours::Neighbours;
 use crate::port::PortIo;
 use crate::publish::{Published, Subscription};
+use crate::reassembly::Datagrams;
 use crate::rings::{PuntReason, Punted, WorkerRings};
 use crate::snapshot::Snapshot;
 
@@ -92,6 +93,7 @@ struct Core<P> {
     counters: Arc<WorkerCounters>,
     chooser: PortChooser,
     replies: TokenBucket,
+    datagrams: Datagrams,
     /// Tick of the last turn that finished its ageing.
     aged: Tick,
     burst: Burst,
@@ -132,6 +134,7 @@ impl<P: PortIo> Worker<P> {
                 counters: parts.counters,
                 chooser: PortChooser::default(),
                 replies: TokenBucket::new(limits.replies_per_second, limits.replies_burst),
+                datagrams: Datagrams::new(),
                 aged: Tick(0),
                 burst: Burst::new(),
                 batch: Batch::new(),

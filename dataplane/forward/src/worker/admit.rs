@@ -106,7 +106,7 @@ impl<P: PortIo> Core<P> {
         }
         let local = scene.snapshot.is_local(destination);
         let hop = (!local)
-            .then(|| scene.snapshot.routes.resolve(destination))
+            .then(|| scene.snapshot.way_to(destination))
             .flatten();
         let question = Question {
             ingress: candidate.ingress,
@@ -163,7 +163,8 @@ impl<P: PortIo> Core<P> {
         })
     }
 
-    fn hand_over(&mut self, worker: u16, ingress: InterfaceId, mbuf: Mbuf) {
+    /// Gives a packet to another worker.
+    pub(super) fn hand_over(&mut self, worker: u16, ingress: InterfaceId, mbuf: Mbuf) {
         let ring = self.rings.to_workers.get_mut(usize::from(worker));
         let handed = Handed { ingress, mbuf };
         match ring.and_then(Option::as_mut).map(|ring| ring.push(handed)) {

@@ -1,7 +1,7 @@
 //! The parse stage: which frames become packets of users, and which are somebody else's business.
 
 use dpdk::Mbuf;
-use packet::{Fragment, Kind, Layout, Mac, Malformed};
+use packet::{Fragment, Kind, Layout, Mac, Malformed, toeplitz};
 
 use super::{Core, Origin, Scene};
 use crate::counters::Drop;
@@ -34,13 +34,44 @@ impl<P: PortIo> Core<P> {
             return;
         };
         match classify(scene.snapshot, interface, &mbuf) {
-            Class::Forward(layout) => {
-                let tuple = layout.tuple;
-                self.batch.push(ingress, mbuf, &layout, tuple);
+            Class::Forward(layout) if layout.fragment == Fragment::None => {
+                self.batch.push(ingress, mbuf, &layout, layout.tuple);
             }
+            Class::Forward(layout) => self.join_fragment(scene, origin, ingress, mbuf, &layout),
             Class::Punt(reason) => self.punt(reason, ingress, mbuf),
             Class::Drop(reason) => self.counters.lose(reason),
             Class::Malformed(reason) => self.counters.lose_malformed(reason),
+        }
+    }
+
+    /// Lets a fragment join the batch under the tuple of its datagram. All fragments of a datagram
+    /// first meet at the worker that their addresses steer to, as NICs do it.
+    #[cold]
+    fn join_fragment(
+        &mut self,
+        scene: &Scene<'_>,
+        origin: Origin,
+        ingress: InterfaceId,
+        mbuf: Mbuf,
+        layout: &Layout,
+    ) {
+        if origin == Origin::Port && self.readers.len() > 1 {
+            let hash = toeplitz::hash_addresses(&layout.tuple);
+            let meeting = scene.snapshot.steering.worker_of_hash(hash);
+            if meeting != self.index {
+                self.hand_over(meeting, ingress, mbuf);
+                return;
+            }
+        }
+        let tuple = if layout.fragment == Fragment::First {
+            self.datagrams.remember(layout, scene.now.tick);
+            Some(layout.tuple)
+        } else {
+            self.datagrams.recall(layout, scene.now.tick)
+        };
+        match tuple {
+            Some(tuple) => self.batch.push(ingress, mbuf, layout, tuple),
+            None => self.counters.lose(Drop::Fragment),
         }
     }
 }
@@ -50,11 +81,13 @@ fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
     let Some(destination) = frame.first_chunk().map(|bytes| Mac(*bytes)) else {
         return Class::Malformed(Malformed::Truncated);
     };
-    let ours = destination == interface.mac
-        || snapshot.primary && Some(destination) == interface.virtual_mac
-        || destination.is_group();
-    if !ours {
-        return Class::Drop(Drop::ForeignMac);
+    if destination != interface.mac && !destination.is_group() {
+        match Some(destination) == interface.virtual_mac {
+            true if snapshot.primary => {}
+            // Promiscuous ports and switches that have not learnt yet show us the primary's frames.
+            true => return Class::Drop(Drop::NotPrimary),
+            false => return Class::Drop(Drop::ForeignMac),
+        }
     }
     let layout = match packet::parse(frame) {
         Ok(layout) => layout,
@@ -100,9 +133,6 @@ fn classify_ipv4(
     }
     if layout.source_route {
         return Class::Drop(Drop::SourceRoute);
-    }
-    if layout.fragment != Fragment::None {
-        return Class::Drop(Drop::Fragment);
     }
     Class::Forward(layout)
 }

@@ -1,0 +1,721 @@
+//! Sessions from their first packet on: policy, translation, replies, errors, ageing, limits.
+
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod common;
+
+use std::net::Ipv4Addr;
+
+use common::frames::{self, ACK, RST, SYN, Segment, USUAL, sound};
+use common::*;
+use forward::{
+    DeltaKind, DestinationNat, InterfaceSet, Limits, Policy, PolicyAction, Prefix, PuntReason,
+    SourceNat, TableCommand,
+};
+use packet::Tuple;
+use session::{Flags, State, Version};
+
+fn udp_tuple(port: u16) -> Tuple {
+    Tuple::v4(CLIENT, port, SERVER, 53, 17)
+}
+
+fn tcp_tuple(port: u16) -> Tuple {
+    Tuple::v4(CLIENT, port, SERVER, 80, 6)
+}
+
+fn echo_tuple(id: u16) -> Tuple {
+    Tuple::v4(CLIENT, id, SERVER, 0, 1)
+}
+
+/// Everything that is counted when a session begins and its packet leaves.
+const BEGUN: [(&str, u64); 6] = [
+    ("deltas", 1),
+    ("lan rx", 1),
+    ("policy 0", 1),
+    ("sessions_created", 1),
+    ("source_nat", 1),
+    ("wan tx", 1),
+];
+
+#[test]
+fn a_datagram_is_hidden_and_its_reply_finds_back() {
+    let mut gateway = Gateway::new(Plan::default());
+    let before = gateway.counts();
+    let tuple = udp_tuple(4_000);
+    let out = gateway.pass_through(LAN, &frames::udp(LAN, &tuple, b"question"), WAN);
+    let [frame] = &out[..] else { panic!("{out:?}") };
+    let layout = sound(frame);
+    assert_eq!(layout.tuple.src_v4(), Some(WAN_ADDRESS));
+    assert_eq!(layout.tuple.dst_v4(), Some(SERVER));
+    assert_eq!(layout.tuple.dst_port, 53);
+    assert_eq!(layout.tuple.src_port % 16, u16::from(UNIT) - 1);
+    assert!(layout.tuple.src_port >= 1_024);
+    assert_eq!(layout.ttl, 63);
+    assert_eq!(frames::macs(frame), (SERVER_MAC, virtual_mac(WAN)));
+    assert_eq!(&frame[42..], b"question");
+    gateway.assert_moved(&before, &BEGUN);
+
+    let before = gateway.counts();
+    let reply = frames::udp(WAN, &layout.tuple.reversed(), b"answer");
+    let back = gateway.pass_through(WAN, &reply, LAN);
+    let [frame] = &back[..] else {
+        panic!("{back:?}")
+    };
+    assert_eq!(sound(frame).tuple, tuple.reversed());
+    assert_eq!(frames::macs(frame), (CLIENT_MAC, virtual_mac(LAN)));
+    gateway.assert_moved(&before, &[("deltas", 1), ("lan tx", 1), ("wan rx", 1)]);
+
+    let session = gateway.session(&tuple).unwrap();
+    assert_eq!((session.state, session.owner), (State::Replied, UNIT));
+    assert_eq!(session.flags, Flags(Flags::SOURCE_NAT));
+    let notices: Vec<_> = std::iter::from_fn(|| gateway.control[0].deltas.pop().ok()).collect();
+    assert_eq!(notices.len(), 2);
+    assert!(
+        notices
+            .iter()
+            .all(|notice| notice.kind == DeltaKind::Upsert)
+    );
+    assert!(notices[0].version < notices[1].version);
+    assert_eq!(notices[1].version, session.version);
+    assert_eq!(gateway.readers[0].get(notices[1].id), Some(session));
+}
+
+#[test]
+fn packets_of_one_burst_share_the_session_that_the_first_begins() {
+    let mut gateway = Gateway::new(Plan::default());
+    let before = gateway.counts();
+    let frame = frames::udp(LAN, &udp_tuple(4_000), b"x");
+    for _ in 0..10 {
+        gateway.send(LAN, &frame);
+    }
+    gateway.turn();
+    let out = gateway.sent(WAN);
+    assert_eq!(out.len(), 10);
+    assert!(out.iter().all(|sent| *sent == out[0]));
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 1),
+            ("lan rx", 10),
+            ("policy 0", 1),
+            ("sessions_created", 1),
+            ("source_nat", 1),
+            ("wan tx", 10),
+        ],
+    );
+}
+
+#[test]
+fn an_echo_keeps_its_identifier_at_home() {
+    let mut gateway = Gateway::new(Plan::default());
+    let tuple = echo_tuple(77);
+    let out = gateway.pass_through(LAN, &frames::echo(LAN, &tuple), WAN);
+    let hidden = sound(&out[0]).tuple;
+    assert_eq!(hidden.src_v4(), Some(WAN_ADDRESS));
+    assert_eq!(hidden.src_port % 16, u16::from(UNIT) - 1);
+    let reply = frames::echo(WAN, &hidden.reversed());
+    let back = gateway.pass_through(WAN, &reply, LAN);
+    assert_eq!(sound(&back[0]).tuple, tuple.reversed());
+}
+
+#[test]
+fn a_connection_from_handshake_to_data() {
+    let mut gateway = Gateway::new(Plan::default());
+    let tuple = tcp_tuple(4_000);
+    let out = gateway.pass_through(LAN, &frames::tcp(LAN, &tuple, SYN, 100, 0), WAN);
+    let hidden = sound(&out[0]).tuple;
+    let answer = frames::tcp(WAN, &hidden.reversed(), SYN | ACK, 900, 101);
+    let back = gateway.pass_through(WAN, &answer, LAN);
+    assert_eq!(sound(&back[0]).tuple, tuple.reversed());
+    let out = gateway.pass_through(LAN, &frames::tcp(LAN, &tuple, ACK, 101, 901), WAN);
+    assert_eq!(sound(&out[0]).tuple, hidden);
+    assert_eq!(gateway.session(&tuple).unwrap().state, State::Established);
+
+    let before = gateway.counts();
+    let astray = frames::tcp(WAN, &hidden.reversed(), ACK, 0x7000_0000, 101);
+    assert!(gateway.pass_through(WAN, &astray, LAN).is_empty());
+    let blind = frames::tcp(WAN, &hidden.reversed(), RST, 1_901, 0);
+    assert!(gateway.pass_through(WAN, &blind, LAN).is_empty());
+    gateway.assert_moved(
+        &before,
+        &[
+            ("drop tcp_bad_reset", 1),
+            ("drop tcp_out_of_window", 1),
+            ("wan rx", 2),
+        ],
+    );
+}
+
+#[test]
+fn tcp_begins_with_a_syn() {
+    let mut gateway = Gateway::new(Plan::default());
+    let before = gateway.counts();
+    for flags in [ACK, SYN | ACK, RST, RST | ACK, SYN | RST, SYN | frames::FIN] {
+        gateway.send(LAN, &frames::tcp(LAN, &tcp_tuple(4_000), flags, 100, 1));
+    }
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[("drop tcp_not_syn", 6), ("lan rx", 6), ("policy 0", 6)],
+    );
+}
+
+#[test]
+fn destination_nat_leads_to_the_inner_server_and_back() {
+    let mut gateway = Gateway::new(Plan::default());
+    let before = gateway.counts();
+    let tuple = Tuple::v4(FAR, 5_000, WAN_ADDRESS, 8_080, 6);
+    let inside = gateway.pass_through(WAN, &frames::tcp(WAN, &tuple, SYN, 100, 0), LAN);
+    let translated = sound(&inside[0]).tuple;
+    assert_eq!(translated, Tuple::v4(FAR, 5_000, CLIENT, 80, 6));
+    assert_eq!(frames::macs(&inside[0]), (CLIENT_MAC, virtual_mac(LAN)));
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 1),
+            ("destination_nat", 1),
+            ("lan tx", 1),
+            ("policy 1", 1),
+            ("sessions_created", 1),
+            ("wan rx", 1),
+        ],
+    );
+    let answer = frames::tcp(LAN, &translated.reversed(), SYN | ACK, 900, 101);
+    let outside = gateway.pass_through(LAN, &answer, WAN);
+    assert_eq!(sound(&outside[0]).tuple, tuple.reversed());
+    assert_eq!(frames::macs(&outside[0]).0, ROUTER_MAC);
+}
+
+#[test]
+fn hairpin_reaches_the_inner_server_through_the_outer_address() {
+    let neighbour = Ipv4Addr::new(192, 0, 2, 200);
+    let hairpin = Policy {
+        from: InterfaceSet::NONE.with(LAN),
+        to: InterfaceSet::NONE.with(LAN),
+        destination: vec![Prefix::new(WAN_ADDRESS, 32)],
+        destination_nat: Some(DestinationNat {
+            address: CLIENT,
+            port: Some(80),
+        }),
+        source_nat: SourceNat::Masquerade,
+        ..Policy::any("hairpin", PolicyAction::Allow)
+    };
+    let mut gateway = Gateway::with_policies(vec![hairpin]);
+    let tuple = Tuple::v4(neighbour, 5_000, WAN_ADDRESS, 8_080, 6);
+    let inside = gateway.pass_through(LAN, &frames::tcp(LAN, &tuple, SYN, 100, 0), LAN);
+    let translated = sound(&inside[0]).tuple;
+    assert_eq!(translated.src_v4(), Some(LAN_ADDRESS));
+    assert_eq!(
+        (translated.dst_v4(), translated.dst_port),
+        (Some(CLIENT), 80)
+    );
+    gateway
+        .neighbours
+        .publish(forward::Neighbours::build(&[forward::Neighbour {
+            interface: LAN,
+            address: neighbour,
+            mac: SERVER_MAC,
+        }]));
+    let answer = frames::tcp(LAN, &translated.reversed(), SYN | ACK, 900, 101);
+    let back = gateway.pass_through(LAN, &answer, LAN);
+    assert_eq!(sound(&back[0]).tuple, tuple.reversed());
+    assert_eq!(frames::macs(&back[0]).0, SERVER_MAC);
+}
+
+#[test]
+fn the_first_policy_that_matches_decides() {
+    let deny = Policy {
+        destination: vec![Prefix::new(SERVER, 32)],
+        destination_ports: vec![53..=53],
+        ..Policy::any("deny", PolicyAction::Deny)
+    };
+    let reject = Policy {
+        destination: vec![Prefix::new(FAR, 32)],
+        ..Policy::any("reject", PolicyAction::Reject)
+    };
+    let mut gateway = Gateway::with_policies(vec![deny, reject, plain()]);
+    let before = gateway.counts();
+    gateway.send(LAN, &frames::udp(LAN, &udp_tuple(4_000), b"x"));
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[("drop policy_deny", 1), ("lan rx", 1), ("policy 0", 1)],
+    );
+
+    let before = gateway.counts();
+    let to_far = Tuple::v4(CLIENT, 4_000, FAR, 443, 6);
+    let answer = gateway.pass_through(LAN, &frames::tcp(LAN, &to_far, SYN, 100, 0), LAN);
+    let reset = sound(&answer[0]);
+    assert_eq!(
+        (reset.tuple, reset.tcp_flags),
+        (to_far.reversed(), RST | ACK)
+    );
+    assert_eq!(frames::macs(&answer[0]), (CLIENT_MAC, virtual_mac(LAN)));
+    gateway.assert_moved(
+        &before,
+        &[
+            ("drop policy_reject", 1),
+            ("lan rx", 1),
+            ("lan tx", 1),
+            ("policy 1", 1),
+            ("tcp_resets", 1),
+        ],
+    );
+
+    let before = gateway.counts();
+    let to_far = Tuple {
+        protocol: 17,
+        ..to_far
+    };
+    let answer = gateway.pass_through(LAN, &frames::udp(LAN, &to_far, b"x"), LAN);
+    let error = sound(&answer[0]);
+    assert_eq!(error.tuple, to_far.reversed());
+    assert_eq!(&answer[0][34..36], [3, 13]);
+    assert_eq!(&answer[0][26..30], LAN_ADDRESS.octets());
+    gateway.assert_moved(
+        &before,
+        &[
+            ("drop policy_reject", 1),
+            ("icmp_errors", 1),
+            ("lan rx", 1),
+            ("lan tx", 1),
+            ("policy 1", 1),
+        ],
+    );
+
+    let before = gateway.counts();
+    let out = gateway.pass_through(LAN, &frames::tcp(LAN, &tcp_tuple(4_000), SYN, 1, 0), WAN);
+    assert_eq!(sound(&out[0]).tuple, tcp_tuple(4_000));
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 1),
+            ("lan rx", 1),
+            ("policy 2", 1),
+            ("sessions_created", 1),
+            ("wan tx", 1),
+        ],
+    );
+}
+
+#[test]
+fn what_no_policy_matches_is_dropped() {
+    let mut gateway = Gateway::new(Plan::default());
+    let before = gateway.counts();
+    let inward = Tuple::v4(FAR, 5_000, CLIENT, 22, 6);
+    gateway.send(WAN, &frames::tcp(WAN, &inward, SYN, 100, 0));
+    gateway.turn();
+    gateway.assert_moved(&before, &[("drop policy_default", 1), ("wan rx", 1)]);
+}
+
+#[test]
+fn icmp_errors_find_their_session_and_leave_it_alone() {
+    let mut gateway = Gateway::new(Plan::default());
+    let tuple = udp_tuple(4_000);
+    let out = gateway.pass_through(LAN, &frames::udp(LAN, &tuple, b"question"), WAN);
+    let seen = gateway.session(&tuple).unwrap();
+    gateway.pass(7);
+    let before = gateway.counts();
+    let error = frames::too_big(WAN, ROUTER, &out[0], 1_280);
+    let inward = gateway.pass_through(WAN, &error, LAN);
+    let layout = sound(&inward[0]);
+    assert_eq!(layout.tuple, tuple.reversed());
+    assert_eq!(
+        &inward[0][26..30],
+        ROUTER.octets(),
+        "the router's own address stays"
+    );
+    assert_eq!(&inward[0][30..34], CLIENT.octets());
+    assert_eq!(&inward[0][40..42], 1_280u16.to_be_bytes());
+    gateway.assert_moved(&before, &[("lan tx", 1), ("wan rx", 1)]);
+    assert_eq!(gateway.session(&tuple), Some(seen));
+
+    // The other way: the client complains about the reply.
+    let reply = frames::udp(WAN, &sound(&out[0]).tuple.reversed(), b"answer");
+    let back = gateway.pass_through(WAN, &reply, LAN);
+    let error = frames::too_big(LAN, CLIENT, &back[0], 1_000);
+    let outward = gateway.pass_through(LAN, &error, WAN);
+    let layout = sound(&outward[0]);
+    assert_eq!(layout.tuple, sound(&out[0]).tuple);
+    assert_eq!(&outward[0][26..30], WAN_ADDRESS.octets());
+    assert_eq!(&outward[0][30..34], SERVER.octets());
+}
+
+#[test]
+fn icmp_without_a_session_is_dropped() {
+    let mut gateway = Gateway::with_policies(vec![Policy::any("all", PolicyAction::Allow)]);
+    let before = gateway.counts();
+    gateway.send(LAN, &frames::echo(LAN, &Tuple::v4(CLIENT, 0, SERVER, 9, 1)));
+    let offender = frames::udp(WAN, &Tuple::v4(SERVER, 53, CLIENT, 4_000, 17), b"x");
+    gateway.send(LAN, &frames::too_big(LAN, CLIENT, &offender, 1_000));
+    gateway.turn();
+    gateway.assert_moved(&before, &[("drop icmp_no_session", 2), ("lan rx", 2)]);
+}
+
+#[test]
+fn protocols_without_ports_pass_but_cannot_be_hidden() {
+    let gre = Tuple::v4(CLIENT, 0, SERVER, 0, 47);
+    let frame = frames::packet(LAN, &gre, USUAL, frames::NO_SEGMENT, b"tunnel");
+    let mut gateway = Gateway::with_policies(vec![plain()]);
+    let out = gateway.pass_through(LAN, &frame, WAN);
+    assert_eq!(sound(&out[0]).tuple, gre);
+
+    let mut gateway = Gateway::new(Plan::default());
+    let before = gateway.counts();
+    gateway.send(LAN, &frame);
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[("drop nat_protocol", 1), ("lan rx", 1), ("policy 0", 1)],
+    );
+}
+
+#[test]
+fn exhausted_ports_refuse_and_disturb_nobody() {
+    let mut gateway = Gateway::new(Plan {
+        limits: Limits {
+            port_probes: 8_192,
+            ..Limits::default()
+        },
+        sessions: 8_192,
+        ..Plan::default()
+    });
+    // A unit has 4,032 ports for each server.
+    for port in 1..=4_100u16 {
+        gateway.send(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"));
+        if port % 64 == 0 {
+            gateway.turn();
+        }
+    }
+    gateway.turn();
+    let counts = gateway.counts();
+    assert_eq!(counts["sessions_created"], 4_032);
+    assert_eq!(counts["drop nat_ports_exhausted"], 4_100 - 4_032);
+    let elsewhere = Tuple::v4(CLIENT, 1, FAR, 53, 17);
+    gateway.sent(WAN);
+    let out = gateway.pass_through(LAN, &frames::udp(LAN, &elsewhere, b"x"), WAN);
+    assert_eq!(out.len(), 1, "another server has ports of its own");
+}
+
+#[test]
+fn a_full_table_evicts_the_half_open_and_keeps_the_rest() {
+    let mut gateway = Gateway::new(Plan {
+        sessions: 8,
+        ..Plan::default()
+    });
+    let before = gateway.counts();
+    for port in 1..=8 {
+        gateway.send(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"));
+    }
+    gateway.turn();
+    for frame in gateway.sent(WAN) {
+        gateway.send(
+            WAN,
+            &frames::udp(WAN, &sound(&frame).tuple.reversed(), b"y"),
+        );
+    }
+    gateway.turn();
+    assert_eq!(gateway.sent(LAN).len(), 8);
+    for port in 9..=11 {
+        gateway.send(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"));
+    }
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 16),
+            ("drop table_full", 3),
+            ("lan rx", 11),
+            ("lan tx", 8),
+            ("policy 0", 11),
+            ("sessions_created", 8),
+            ("source_nat", 8),
+            ("wan rx", 8),
+            ("wan tx", 8),
+        ],
+    );
+    assert!(gateway.session(&udp_tuple(1)).is_some());
+}
+
+#[test]
+fn sessions_evicted_within_a_burst_take_their_packets_along() {
+    let mut gateway = Gateway::new(Plan {
+        sessions: 4,
+        ..Plan::default()
+    });
+    let before = gateway.counts();
+    for port in 1..=10 {
+        gateway.send(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"));
+    }
+    gateway.turn();
+    assert_eq!(gateway.sent(WAN).len(), 4);
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 16),
+            ("drop table_full", 6),
+            ("lan rx", 10),
+            ("policy 0", 10),
+            ("sessions_created", 10),
+            ("sessions_evicted", 6),
+            ("source_nat", 10),
+            ("wan tx", 4),
+        ],
+    );
+}
+
+#[test]
+fn idle_sessions_end_and_are_reported() {
+    let mut gateway = Gateway::new(Plan::default());
+    gateway.pass_through(LAN, &frames::udp(LAN, &udp_tuple(4_000), b"x"), WAN);
+    let created = gateway.control[0].deltas.pop().unwrap();
+    let before = gateway.counts();
+    gateway.pass(299);
+    gateway.turn();
+    assert!(gateway.session(&udp_tuple(4_000)).is_some());
+    gateway.pass(2);
+    gateway.turn();
+    assert!(gateway.session(&udp_tuple(4_000)).is_none());
+    gateway.assert_moved(&before, &[("deltas", 1), ("sessions_expired", 1)]);
+    let removed = gateway.control[0].deltas.pop().unwrap();
+    assert_eq!(removed.kind, DeltaKind::Remove);
+    assert_eq!(
+        (removed.tuple, removed.version),
+        (created.tuple, created.version)
+    );
+}
+
+#[test]
+fn many_sessions_end_over_several_turns() {
+    let mut gateway = Gateway::new(Plan::default());
+    for port in 1..=200 {
+        gateway.send(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"));
+        if port % 50 == 0 {
+            gateway.turn();
+        }
+    }
+    gateway.sent(WAN);
+    gateway.pass(400);
+    let now = gateway.now;
+    gateway.workers[0].turn(now);
+    assert_eq!(gateway.counts()["sessions_expired"], 64);
+    for _ in 0..3 {
+        gateway.workers[0].turn(now);
+    }
+    assert_eq!(gateway.counts()["sessions_expired"], 200);
+}
+
+/// A session that unit 1 had, as its delta says.
+fn of_another_unit(tuple: Tuple, state: State) -> session::Session {
+    let reply = Tuple::v4(SERVER, tuple.dst_port, WAN_ADDRESS, 1_024, tuple.protocol);
+    session::Session {
+        tuples: [tuple, reply],
+        version: Version(4 << 40),
+        state,
+        flags: Flags(Flags::SOURCE_NAT),
+        owner: 1,
+        ..session::Session::default()
+    }
+}
+
+#[test]
+fn a_session_of_another_unit_is_adopted_when_its_packet_comes() {
+    let mut gateway = Gateway::new(Plan {
+        primary: false,
+        ..Plan::default()
+    });
+    let tuple = tcp_tuple(4_000);
+    let remote = of_another_unit(tuple, State::Established);
+    gateway.control[0]
+        .commands
+        .push(TableCommand::Apply(remote, 70_000))
+        .unwrap();
+    gateway.turn();
+    let data = frames::tcp(LAN, &tuple, ACK, 5_000, 6_000);
+    let before = gateway.counts();
+    assert!(gateway.pass_through(LAN, &data, WAN).is_empty());
+    gateway.assert_moved(&before, &[("drop not_primary", 1), ("lan rx", 1)]);
+
+    gateway.set_role(true, TERM + 1);
+    let before = gateway.counts();
+    let out = gateway.pass_through(LAN, &data, WAN);
+    assert_eq!(sound(&out[0]).tuple, remote.tuples[1].reversed());
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 1),
+            ("lan rx", 1),
+            ("sessions_adopted", 1),
+            ("wan tx", 1),
+        ],
+    );
+    let adopted = gateway.session(&tuple).unwrap();
+    assert_eq!(adopted.owner, UNIT);
+    assert_eq!(adopted.version.0 >> 40, u64::from(TERM) + 1);
+    let before = gateway.counts();
+    assert_eq!(gateway.pass_through(LAN, &data, WAN).len(), 1);
+    gateway.assert_moved(&before, &[("lan rx", 1), ("wan tx", 1)]);
+}
+
+#[test]
+fn a_subordinate_keeps_sessions_and_a_primary_gives_them_a_second_life() {
+    let mut gateway = Gateway::new(Plan {
+        primary: false,
+        ..Plan::default()
+    });
+    let tuple = udp_tuple(4_000);
+    let remote = of_another_unit(tuple, State::Replied);
+    gateway.control[0]
+        .commands
+        .push(TableCommand::Apply(remote, 100))
+        .unwrap();
+    gateway.turn();
+    for _ in 0..20 {
+        gateway.pass(500);
+        gateway.turn();
+    }
+    assert!(
+        gateway.session(&tuple).is_some(),
+        "the primary says when it ends"
+    );
+    gateway.set_role(true, TERM + 1);
+    gateway.pass(200);
+    gateway.turn();
+    assert!(
+        gateway.session(&tuple).is_some(),
+        "its idle time begins again"
+    );
+    let before = gateway.counts();
+    gateway.pass(3_100);
+    gateway.turn();
+    assert!(gateway.session(&tuple).is_none());
+    gateway.assert_moved(&before, &[("deltas", 1), ("sessions_expired", 1)]);
+}
+
+#[test]
+fn changes_by_others_are_entered_by_version() {
+    let mut gateway = Gateway::new(Plan {
+        primary: false,
+        sessions: 1,
+        ..Plan::default()
+    });
+    let before = gateway.counts();
+    let first = of_another_unit(udp_tuple(1), State::Replied);
+    let second = of_another_unit(udp_tuple(2), State::Replied);
+    let second = session::Session {
+        tuples: [
+            second.tuples[0],
+            Tuple {
+                dst_port: 1_040,
+                ..second.tuples[1]
+            },
+        ],
+        ..second
+    };
+    let commands = [
+        TableCommand::Apply(first, 100),
+        TableCommand::Apply(
+            session::Session {
+                version: Version(1),
+                ..first
+            },
+            100,
+        ),
+        TableCommand::Apply(second, 100),
+        TableCommand::Retract(first.tuples[0], Version(1)),
+        TableCommand::Retract(first.tuples[0], first.version),
+        TableCommand::Apply(second, 100),
+        TableCommand::Clear(second.tuples[1]),
+        TableCommand::Clear(second.tuples[1]),
+    ];
+    for command in commands {
+        gateway.control[0].commands.push(command).unwrap();
+    }
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 1),
+            ("remote_full", 1),
+            ("remote_stale", 1),
+            ("sessions_applied", 2),
+            ("sessions_cleared", 1),
+            ("sessions_retracted", 1),
+        ],
+    );
+}
+
+#[test]
+fn a_full_delta_ring_marks_the_range() {
+    let mut gateway = Gateway::new(Plan {
+        rings: forward::RingSizes {
+            deltas: 2,
+            ..forward::RingSizes::default()
+        },
+        ..Plan::default()
+    });
+    let before = gateway.counts();
+    for port in 1..=4 {
+        gateway.send(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"));
+    }
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 4),
+            ("deltas_overflowed", 2),
+            ("lan rx", 4),
+            ("policy 0", 4),
+            ("sessions_created", 4),
+            ("source_nat", 4),
+            ("wan tx", 4),
+        ],
+    );
+    // The tests' ranges are the lower bytes of the source port.
+    assert_eq!(gateway.control[0].dirty.take(), [1 << 3 | 1 << 4, 0, 0, 0]);
+    assert_eq!(gateway.control[0].dirty.take(), [0; 4]);
+}
+
+#[test]
+fn a_packet_for_the_gateway_itself_goes_to_the_control_core() {
+    let mut gateway = Gateway::new(Plan::default());
+    let before = gateway.counts();
+    gateway.send(
+        LAN,
+        &frames::echo(LAN, &Tuple::v4(CLIENT, 9, LAN_ADDRESS, 0, 1)),
+    );
+    let unit = frames::echo(LAN, &Tuple::v4(CLIENT, 9, LAN_UNIT, 0, 1));
+    gateway.send(LAN, &frames::to_mac(unit, unit_mac(LAN)));
+    gateway.send(
+        WAN,
+        &frames::tcp(WAN, &Tuple::v4(FAR, 5_000, WAN_ADDRESS, 22, 6), SYN, 1, 0),
+    );
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[("lan rx", 2), ("punted_local", 3), ("wan rx", 1)],
+    );
+    let punted = gateway.punted();
+    assert!(
+        punted
+            .iter()
+            .all(|punted| punted.reason == PuntReason::Local)
+    );
+    assert_eq!(punted[0].interface, LAN);
+    assert_eq!(punted[2].interface, WAN);
+}
+
+#[test]
+fn a_segment_with_data_keeps_its_payload_and_checksum() {
+    let mut gateway = Gateway::with_policies(vec![masquerade()]);
+    let tuple = tcp_tuple(4_000);
+    let syn = Segment {
+        flags: SYN,
+        seq: 7,
+        ack: 0,
+    };
+    let frame = frames::packet(LAN, &tuple, USUAL, syn, &[0xa5; 1_001]);
+    let out = gateway.pass_through(LAN, &frame, WAN);
+    sound(&out[0]);
+    assert!(out[0].ends_with(&[0xa5; 1_001]));
+}
