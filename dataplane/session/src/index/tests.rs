@@ -1,5 +1,7 @@
 //! The index alone, against a plain list of its keys.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

@@ -12,7 +12,8 @@ const LOOK_AGAIN: u32 = 10 * Tick::PER_SECOND;
 pub enum Ageing {
     /// It ends.
     Normal,
-    /// Another unit is responsible and will say so when it ends: look again in ten seconds.
+    /// Another unit is responsible and will say so when it ends: look again in ten seconds, or
+    /// earlier if ageing itself is minutes late.
     Defer,
     /// Its owner died, and what that had seen of it lately is not known here: its idle time starts
     /// again, once.

@@ -1,9 +1,16 @@
-//! Tests of the shard.
+//! Tests of the shard: rule by rule here, against a plain model in [`model`].
+
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::net::Ipv4Addr;
 
+use packet::tcp::{ACK, FIN, RST, SYN};
+
 use super::*;
-use crate::model::Flags;
+use crate::model::{Flags, TcpSide};
+use crate::tcp::Invalid;
+
+mod model;
 
 const NOW: Tick = Tick::START;
 const TERM: u32 = 1;
@@ -26,8 +33,38 @@ fn session(i: u32) -> Session {
     }
 }
 
+fn in_state(i: u32, state: State) -> Session {
+    let mut session = Session {
+        state,
+        ..session(i)
+    };
+    if !matches!(state, State::Unreplied | State::Replied) {
+        session
+            .tuples
+            .iter_mut()
+            .for_each(|tuple| tuple.protocol = 6);
+    }
+    session
+}
+
 fn shard(capacity: u32) -> Shard {
     Shard::new(Settings::new(capacity), Memory::Plain).unwrap()
+}
+
+/// Ages until nothing is due; what expired, by client.
+fn age(shard: &mut Shard, now: Tick, decision: Ageing) -> Vec<Tuple> {
+    let mut expired = Vec::new();
+    shard.age(
+        now,
+        usize::MAX,
+        |_| decision,
+        |_, session| expired.push(session.tuples[0]),
+    );
+    expired
+}
+
+fn original(i: u32) -> Tuple {
+    session(i).tuples[0]
 }
 
 #[test]
@@ -44,6 +81,7 @@ fn both_directions_are_found_until_removed() {
         for direction in [Direction::Original, Direction::Reply] {
             let hit = shard.lookup(&expected.tuples[direction as usize]).unwrap();
             assert_eq!(hit, Hit { id, direction });
+            assert!(shard.confirms(hit, &expected.tuples[direction as usize]));
             assert_eq!(
                 shard.outgoing(hit),
                 expected.tuples[direction.other() as usize].reversed()
@@ -60,6 +98,545 @@ fn both_directions_are_found_until_removed() {
                 .iter()
                 .all(|tuple| shard.lookup(tuple).is_none())
         );
+        let hit = Hit {
+            id,
+            direction: Direction::Original,
+        };
+        assert!(!shard.confirms(hit, &original(i)));
     }
     assert!(shard.is_empty());
+}
+
+#[test]
+fn a_capacity_out_of_range_is_refused() {
+    for asked in [0, Settings::MAX_CAPACITY + 1] {
+        let refused = Shard::new(Settings::new(asked), Memory::Plain).err();
+        assert_eq!(refused, Some(Error::Capacity { asked }));
+    }
+}
+
+#[test]
+fn bursts_of_any_length_answer_like_single_lookups() {
+    let mut shard = shard(3_000);
+    for i in 0..3_000 {
+        shard.insert(session(i), NOW).unwrap();
+    }
+    for len in [0, 1, 31, 64, 65, 200] {
+        let tuples: Vec<_> = (0..len)
+            .map(|i| session(i * 29).tuples[i as usize % 2])
+            .collect();
+        let mut hits = vec![
+            Some(Hit {
+                id: SessionId(9),
+                direction: Direction::Reply
+            });
+            200
+        ];
+        shard.lookup_burst(&tuples, &mut hits);
+        for (tuple, hit) in tuples.iter().zip(&hits) {
+            assert_eq!(*hit, shard.lookup(tuple));
+        }
+        assert!(
+            hits[tuples.len()..].iter().all(Option::is_some),
+            "beyond the burst"
+        );
+    }
+}
+
+#[test]
+fn a_taken_tuple_is_refused_in_either_direction() {
+    let mut shard = shard(4);
+    let id = shard.insert(session(1), NOW).unwrap().id;
+    let mut other = session(2);
+    other.tuples[1] = session(1).tuples[1];
+    let hit = Hit {
+        id,
+        direction: Direction::Reply,
+    };
+    assert_eq!(shard.insert(other, NOW), Err(Refused::Exists(hit)));
+    assert_eq!(shard.lookup(&original(2)), None);
+    assert_eq!(shard.statistics().refused_exists, 1);
+}
+
+#[test]
+fn a_full_shard_evicts_the_oldest_half_open_session_and_no_other() {
+    let mut shard = shard(4);
+    let states = [
+        State::Established,
+        State::SynSent,
+        State::Unreplied,
+        State::Replied,
+    ];
+    for (i, state) in (0..).zip(states) {
+        assert_eq!(
+            shard
+                .insert(in_state(i, state), NOW.plus(i))
+                .unwrap()
+                .evicted,
+            None
+        );
+    }
+    // Being seen does not make a half-open session younger.
+    let oldest = in_state(1, State::SynSent);
+    shard.touch(shard.lookup(&oldest.tuples[0]).unwrap(), NOW.plus(9));
+    for (i, evicted) in [(10, 1), (11, 2)] {
+        let inserted = shard
+            .insert(in_state(i, State::Established), NOW.plus(10))
+            .unwrap();
+        assert_eq!(
+            inserted.evicted.unwrap().tuples,
+            in_state(evicted, states[evicted as usize]).tuples
+        );
+    }
+    assert_eq!(shard.insert(session(12), NOW), Err(Refused::Full));
+    let statistics = shard.statistics();
+    assert_eq!((statistics.evicted, statistics.refused_full), (2, 1));
+    assert_eq!((statistics.sessions, statistics.half_open), (4, 0));
+}
+
+#[test]
+fn half_open_sessions_have_a_limit_of_their_own() {
+    let settings = Settings {
+        half_open_limit: Some(2),
+        ..Settings::new(10)
+    };
+    let mut shard = Shard::new(settings, Memory::Plain).unwrap();
+    for i in 0..2 {
+        assert_eq!(shard.insert(session(i), NOW).unwrap().evicted, None);
+    }
+    let confirmed = shard.insert(in_state(7, State::Replied), NOW).unwrap();
+    assert_eq!(confirmed.evicted, None);
+    assert_eq!(
+        shard
+            .insert(session(2), NOW)
+            .unwrap()
+            .evicted
+            .unwrap()
+            .tuples[0],
+        original(0)
+    );
+    assert_eq!(shard.statistics().half_open, 2);
+}
+
+#[test]
+fn a_source_has_a_limit_and_gets_room_back() {
+    let settings = Settings {
+        per_source_limit: Some(2),
+        ..Settings::new(10)
+    };
+    let mut shard = Shard::new(settings, Memory::Plain).unwrap();
+    let from_one_source = |i| {
+        let mut session = session(i);
+        session.tuples[0].src = original(0).src;
+        session.tuples[0].src_port += u16::try_from(i).unwrap();
+        session
+    };
+    let id = shard.insert(from_one_source(0), NOW).unwrap().id;
+    shard.insert(from_one_source(1), NOW).unwrap();
+    assert_eq!(
+        shard.insert(from_one_source(2), NOW),
+        Err(Refused::SourceLimit)
+    );
+    assert!(shard.insert(session(5), NOW).is_ok());
+    shard.remove(id);
+    assert!(shard.insert(from_one_source(2), NOW).is_ok());
+    assert_eq!(shard.statistics().refused_source, 1);
+}
+
+#[test]
+fn sessions_expire_when_idle_for_the_time_of_their_state() {
+    let timeouts = Timeouts::default();
+    let cases = [
+        (State::Unreplied, 30),
+        (State::Replied, 300),
+        (State::SynSent, 30),
+        (State::SynReceived, 30),
+        (State::Established, 7_440),
+        (State::FinWait, 240),
+        (State::TimeWait, 240),
+        (State::Reset, 240),
+    ];
+    for (state, seconds) in cases {
+        let mut shard = shard(2);
+        let idle = in_state(1, state);
+        shard.insert(idle, NOW).unwrap();
+        let due = NOW.plus(seconds * Tick::PER_SECOND);
+        let session = shard.session(SessionId(0));
+        assert_eq!(timeouts.remaining(&session, due), 0);
+        assert_eq!(age(&mut shard, Tick(due.0 - 1), Ageing::Normal), []);
+        assert_eq!(
+            age(&mut shard, due, Ageing::Normal),
+            [idle.tuples[0]],
+            "{state:?}"
+        );
+        assert_eq!((shard.len(), shard.statistics().expired), (0, 1));
+    }
+    assert_eq!(timeouts.of(State::Unreplied, 1), 300);
+    assert_eq!(timeouts.of(State::Replied, 58), 600);
+}
+
+#[test]
+fn packets_postpone_and_changes_of_state_shorten_the_time() {
+    let mut shard = shard(2);
+    let id = shard
+        .insert(in_state(1, State::Established), NOW)
+        .unwrap()
+        .id;
+    let hit = Hit {
+        id,
+        direction: Direction::Original,
+    };
+    shard.touch(hit, NOW.plus(70_000));
+    assert_eq!(age(&mut shard, NOW.plus(144_399), Ageing::Normal), []);
+    let side = TcpSide {
+        end: 1,
+        max_end: 100,
+        max_window: 100,
+        scale: 15,
+        sack: false,
+    };
+    let known = Session {
+        tcp: [side; 2],
+        version: Version(99),
+        ..shard.session(id)
+    };
+    assert_eq!(
+        shard.apply(&known, 5_000, NOW.plus(144_399)),
+        Applied::Updated
+    );
+    let reset = Segment {
+        seq: 1,
+        flags: RST,
+        ..Segment::default()
+    };
+    assert_eq!(
+        shard.track(hit, &reset, NOW.plus(144_400), TERM),
+        Verdict::PassChanged
+    );
+    assert_eq!(age(&mut shard, NOW.plus(146_799), Ageing::Normal), []);
+    assert_eq!(age(&mut shard, NOW.plus(146_800), Ageing::Normal).len(), 1);
+}
+
+#[test]
+fn ageing_keeps_to_its_budget() {
+    let mut shard = shard(100);
+    for i in 0..100 {
+        shard.insert(session(i), NOW).unwrap();
+    }
+    let mut expired = 0;
+    for _ in 0..9 {
+        let looked = shard.age(NOW.plus(1_000), 11, |_| Ageing::Normal, |_, _| expired += 1);
+        assert_eq!(looked, 11);
+    }
+    assert_eq!(
+        shard.age(NOW.plus(1_000), 11, |_| Ageing::Normal, |_, _| expired += 1),
+        1
+    );
+    assert_eq!((expired, shard.len()), (100, 0));
+}
+
+#[test]
+fn what_another_unit_is_responsible_for_is_put_off_and_later_given_one_more_life() {
+    let mut shard = shard(1);
+    shard.insert(session(0), NOW).unwrap();
+    let due = NOW.plus(300);
+    assert_eq!(age(&mut shard, due, Ageing::Defer), []);
+    assert_eq!(age(&mut shard, due.plus(99), Ageing::Normal), []);
+    assert_eq!(age(&mut shard, due.plus(100), Ageing::Adopt), []);
+    assert_eq!(age(&mut shard, due.plus(399), Ageing::Adopt), []);
+    assert_eq!(age(&mut shard, due.plus(400), Ageing::Adopt), [original(0)]);
+    let statistics = shard.statistics();
+    assert_eq!(
+        (
+            statistics.deferred,
+            statistics.reprieved,
+            statistics.expired
+        ),
+        (1, 1, 1)
+    );
+}
+
+#[test]
+fn the_first_datagram_back_is_a_change() {
+    let mut shard = shard(1);
+    let id = shard.insert(session(0), NOW).unwrap().id;
+    let (to, back) = (Direction::Original, Direction::Reply);
+    let expected = [
+        (to, Verdict::Pass),
+        (back, Verdict::PassChanged),
+        (back, Verdict::Pass),
+    ];
+    for (direction, verdict) in expected {
+        assert_eq!(
+            shard.datagram(Hit { id, direction }, NOW.plus(5), 3),
+            verdict
+        );
+    }
+    let session = shard.session(id);
+    assert_eq!(
+        (session.state, session.version),
+        (State::Replied, Version(3 << 40))
+    );
+    assert_eq!(
+        (session.last_seen, shard.statistics().half_open),
+        (NOW.plus(5), 0)
+    );
+}
+
+#[test]
+fn tracking_stores_windows_states_and_versions() {
+    let mut shard = shard(1);
+    let syn = Segment {
+        seq: 10,
+        window: 500,
+        flags: SYN,
+        ..Segment::default()
+    };
+    let opened = tcp::open(&syn);
+    let mut new = in_state(0, opened.state);
+    new.tcp = opened.sides;
+    let id = shard.insert(new, NOW).unwrap().id;
+    let steps = [
+        (
+            Direction::Reply,
+            SYN | ACK,
+            50,
+            11,
+            0,
+            Verdict::PassChanged,
+            State::SynReceived,
+        ),
+        (
+            Direction::Original,
+            ACK,
+            11,
+            51,
+            0,
+            Verdict::PassChanged,
+            State::Established,
+        ),
+        (
+            Direction::Original,
+            ACK,
+            11,
+            51,
+            90,
+            Verdict::Pass,
+            State::Established,
+        ),
+        (
+            Direction::Reply,
+            ACK,
+            9_999,
+            51,
+            0,
+            Verdict::Drop(Invalid::OutOfWindow),
+            State::Established,
+        ),
+        (
+            Direction::Reply,
+            FIN | ACK,
+            51,
+            101,
+            0,
+            Verdict::PassChanged,
+            State::FinWait,
+        ),
+    ];
+    let mut version = shard.session(id).version;
+    for (direction, flags, seq, ack, payload_len, verdict, state) in steps {
+        let segment = Segment {
+            seq,
+            ack,
+            window: 500,
+            flags,
+            payload_len,
+            ..Segment::default()
+        };
+        assert_eq!(
+            shard.track(Hit { id, direction }, &segment, NOW.plus(1), TERM),
+            verdict
+        );
+        let session = shard.session(id);
+        assert_eq!(session.state, state);
+        assert_eq!(session.version > version, verdict == Verdict::PassChanged);
+        version = session.version;
+    }
+    let session = shard.session(id);
+    assert_eq!((session.tcp[0].end, session.tcp[1].end), (101, 52));
+    assert_eq!(session.flags, Flags(Flags::SOURCE_NAT | Flags::FIN_REPLY));
+    assert_eq!((session.owner, session.tuples), (1, new.tuples));
+    let statistics = shard.statistics();
+    assert_eq!((statistics.tcp_out_of_window, statistics.half_open), (1, 0));
+}
+
+#[test]
+fn an_adopted_session_has_a_new_owner_a_newer_version_and_must_relearn() {
+    let mut shard = shard(2);
+    let tcp = shard
+        .insert(in_state(0, State::Established), NOW)
+        .unwrap()
+        .id;
+    let udp = shard.insert(session(1), NOW).unwrap().id;
+    for id in [tcp, udp] {
+        let before = shard.session(id);
+        shard.adopt(id, 5, 7, NOW.plus(50));
+        let after = shard.session(id);
+        assert_eq!((after.owner, after.last_seen), (5, NOW.plus(50)));
+        assert!(after.version > before.version && after.version.0 >> 40 == 7);
+        let relearn = Flags::RELEARN_ORIGINAL | Flags::RELEARN_REPLY;
+        assert_eq!(after.flags.has(relearn), id == tcp);
+    }
+}
+
+#[test]
+fn a_peers_session_replaces_older_ones_with_its_tuples_and_yields_to_newer() {
+    let mut shard = shard(4);
+    for i in [1, 2] {
+        shard
+            .insert(
+                Session {
+                    version: Version(10),
+                    ..session(i)
+                },
+                NOW,
+            )
+            .unwrap();
+    }
+    // One tuple of each.
+    let mut remote = Session {
+        version: Version(10),
+        ..session(1)
+    };
+    remote.tuples[1] = session(2).tuples[1];
+    assert_eq!(shard.apply(&remote, 100, NOW), Applied::Stale);
+    remote.version = Version(11);
+    let Applied::Inserted(displaced) = shard.apply(&remote, 100, NOW) else {
+        panic!("it is newer than both")
+    };
+    let mut tuples: Vec<_> = displaced
+        .into_iter()
+        .map(|session| session.tuples[0])
+        .collect();
+    tuples.sort();
+    assert_eq!(tuples, [original(1), original(2)]);
+    assert_eq!((shard.len(), shard.statistics().displaced), (1, 2));
+    assert_eq!(shard.apply(&remote, 100, NOW), Applied::Stale);
+    assert_eq!(shard.next_version(0), Version(12));
+    // It lives as long as the peer said.
+    assert_eq!(age(&mut shard, NOW.plus(99), Ageing::Normal), []);
+    assert_eq!(
+        age(&mut shard, NOW.plus(100), Ageing::Normal),
+        [original(1)]
+    );
+}
+
+#[test]
+fn units_agree_on_sessions_of_the_same_version() {
+    let one = Session {
+        version: Version(10),
+        ..session(1)
+    };
+    let mut two = Session {
+        version: Version(10),
+        ..session(2)
+    };
+    two.tuples[1] = one.tuples[1];
+    let survivor = |order: [Session; 2]| {
+        let mut shard = shard(4);
+        for session in order {
+            shard.apply(&session, 100, NOW);
+        }
+        assert_eq!(shard.len(), 1);
+        shard
+            .session(shard.lookup(&one.tuples[1]).unwrap().id)
+            .tuples
+    };
+    assert_eq!(survivor([one, two]), survivor([two, one]));
+}
+
+#[test]
+fn a_peers_removal_counts_unless_ours_is_newer() {
+    let mut shard = shard(2);
+    let session = Session {
+        version: Version(10),
+        ..session(1)
+    };
+    shard.insert(session, NOW).unwrap();
+    assert!(!shard.retract(&session.tuples[0], Version(9)));
+    assert!(
+        !shard.retract(&session.tuples[1], Version(10)),
+        "not the original direction"
+    );
+    assert!(shard.retract(&session.tuples[0], Version(10)));
+    assert!(!shard.retract(&session.tuples[0], Version(10)));
+    assert_eq!((shard.len(), shard.statistics().retracted_stale), (0, 3));
+}
+
+#[test]
+fn a_full_shard_makes_room_for_a_peers_session_by_eviction_alone() {
+    let mut shard = shard(1);
+    shard.insert(session(1), NOW).unwrap();
+    let Applied::Inserted(displaced) = shard.apply(&in_state(2, State::Established), 9, NOW) else {
+        panic!("a half-open session gives way")
+    };
+    assert_eq!(
+        displaced.into_iter().next().unwrap().tuples,
+        session(1).tuples
+    );
+    assert_eq!(
+        shard.apply(&in_state(3, State::Established), 9, NOW),
+        Applied::Full
+    );
+}
+
+#[test]
+fn readers_see_what_the_shard_has() {
+    let mut shard = shard(10);
+    let reader = shard.reader();
+    for i in 0..5 {
+        shard.insert(session(i), NOW).unwrap();
+    }
+    shard.remove(SessionId(2));
+    let mut seen = Vec::new();
+    reader.scan(1, u32::MAX, |id, session| {
+        seen.push((id.0, session.tuples[0]))
+    });
+    assert_eq!(seen, [(1, original(1)), (3, original(3)), (4, original(4))]);
+    assert_eq!(reader.get(SessionId(2)), None);
+    assert_eq!(reader.get(SessionId(10)), None);
+    assert_eq!((reader.len(), reader.capacity()), (4, 10));
+    assert_eq!(reader.statistics(), shard.statistics());
+    let (hit, found) = reader.lookup(&session(3).tuples[1]).unwrap();
+    assert_eq!(
+        hit,
+        Hit {
+            id: SessionId(3),
+            direction: Direction::Reply
+        }
+    );
+    assert_eq!(found, shard.session(hit.id));
+}
+
+#[test]
+fn every_counter_has_a_name_and_a_description() {
+    let mut shard = shard(1);
+    shard.insert(session(0), NOW).unwrap();
+    let named: Vec<_> = shard
+        .statistics()
+        .iter()
+        .filter(|(_, _, value)| *value != 0)
+        .collect();
+    assert_eq!(
+        named,
+        [
+            ("sessions", "Sessions in the shard now.", 1),
+            (
+                "half_open",
+                "Sessions that only one side has confirmed now.",
+                1
+            ),
+            ("inserted", "Sessions opened here.", 1),
+        ]
+    );
 }
