@@ -31,8 +31,10 @@ fn main() -> ExitCode {
         }
     };
     let mut output = io::BufWriter::new(io::stdout().lock());
-    let result =
-        run::run(&arguments, &mut output).and_then(|()| output.flush().map_err(Failure::Output));
+    let result = run::run(&arguments, &mut output);
+    // What a failed command has written is an answer too.
+    let flushed = output.flush().map_err(Failure::Output);
+    let result = result.and(flushed);
     // The buffer was written, or can't be: nothing is left for the destructor to try again.
     let (_, _) = output.into_parts();
     match result {

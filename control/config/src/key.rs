@@ -1,8 +1,8 @@
 //! The key that all units of a cluster share, and the file that holds it.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 /// Shortest passphrase that is accepted, in characters.
 const PASSPHRASE_MIN: usize = 16;
+/// Longest key file that is read, in bytes: `key_file = "/dev/zero"` must end too.
+const FILE_MAX: usize = 4_096;
 /// A key in hexadecimal digits.
 const HEX_LEN: usize = 64;
 /// Keeps the hash of a passphrase apart from every other use of SHA-256.
@@ -51,6 +53,8 @@ impl fmt::Debug for Key {
 pub(crate) enum KeyError {
     #[error("can't be read: {0}")]
     Unreadable(#[from] io::Error),
+    #[error("is no regular file")]
+    NoFile,
     #[error("holds {0} characters, too few for a key")]
     TooShort(usize),
     #[error("holds more than one line")]
@@ -66,11 +70,19 @@ pub(crate) struct Loaded {
 
 /// Reads the key from a file of one line: 64 hexadecimal digits, or else a passphrase.
 pub(crate) fn load(path: &Path) -> Result<Loaded, KeyError> {
-    let text = Zeroizing::new(fs::read_to_string(path)?);
-    let mode = fs::metadata(path)?.permissions().mode();
+    let metadata = fs::metadata(path)?;
+    // Looked at before it is opened: opening a pipe would wait for a writer.
+    if !metadata.is_file() {
+        return Err(KeyError::NoFile);
+    }
+    // Reserved beforehand, so that growing leaves no copy of the key behind.
+    let mut text = Zeroizing::new(String::with_capacity(FILE_MAX));
+    File::open(path)?
+        .take(FILE_MAX as u64)
+        .read_to_string(&mut text)?;
     Ok(Loaded {
         key: parse(&text)?,
-        world_readable: mode & 0o004 != 0,
+        world_readable: metadata.permissions().mode() & 0o004 != 0,
     })
 }
 
@@ -135,6 +147,15 @@ mod tests {
             parse("first line of the file\nsecond line"),
             Err(KeyError::ManyLines)
         ));
+    }
+
+    #[test]
+    fn what_never_ends_is_not_read() {
+        assert!(matches!(
+            load(Path::new("/dev/zero")),
+            Err(KeyError::NoFile)
+        ));
+        assert!(matches!(load(Path::new("/")), Err(KeyError::NoFile)));
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn cluster_key(section: &Section<'_, '_>, report: &Report) -> Option<(PathBuf, K
                         "copy it from another unit, or make one: openssl rand -hex 32 > {shown}"
                     )
                 }
-                KeyError::Unreadable(_) => {
+                KeyError::Unreadable(_) | KeyError::NoFile => {
                     "make it a text file that the user of tidegated can read".to_owned()
                 }
                 KeyError::TooShort(_) | KeyError::ManyLines => {
