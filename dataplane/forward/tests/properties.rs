@@ -10,12 +10,12 @@ use std::net::Ipv4Addr;
 
 use common::frames::{self, SYN, Segment, USUAL, sound};
 use common::*;
-use forward::{Limits, Policy, PolicyAction, RingSizes};
+use forward::{InterfaceId, Limits, Policy, PolicyAction, RingSizes};
 use packet::Tuple;
 use proptest::prelude::*;
 
 /// Unicast addresses that are neither the gateway's own nor on its segments.
-fn outside() -> impl Strategy<Value = Ipv4Addr> {
+fn outside() -> impl Strategy<Value = Ipv4Addr> + Clone {
     any::<[u8; 4]>()
         .prop_filter("unicast, and beyond the router", |a| {
             !matches!(a[0], 0 | 10 | 127 | 224..)
@@ -25,7 +25,7 @@ fn outside() -> impl Strategy<Value = Ipv4Addr> {
         .prop_map(Ipv4Addr::from)
 }
 
-fn outward() -> impl Strategy<Value = Tuple> {
+fn outward() -> impl Strategy<Value = Tuple> + Clone {
     let protocol = prop_oneof![Just(6), Just(17), Just(1)];
     (2..255u8, 1..=u16::MAX, outside(), 1..=u16::MAX, protocol).prop_map(
         |(host, src_port, dst, dst_port, protocol)| {
@@ -134,7 +134,21 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
             frame.truncate(usize::from(cut) % frame.len() + 1);
             frame
         });
-    prop_oneof![4 => right, 4 => bent, 1 => garbage]
+    let to_us = frames::echo(LAN, &Tuple::v4(CLIENT, 1, LAN_ADDRESS, 0, 1));
+    prop_oneof![4 => right, 4 => bent, 1 => garbage, 1 => Just(to_us)]
+}
+
+/// The frame as it comes to this interface, if it was meant for the gateway at all.
+fn addressed_to(interface: InterfaceId, mut frame: Vec<u8>) -> Vec<u8> {
+    if frame.starts_with(&virtual_mac(LAN).0) {
+        let mac = if interface == SYNC {
+            unit_mac(SYNC)
+        } else {
+            virtual_mac(interface)
+        };
+        frame[..6].copy_from_slice(&mac.0);
+    }
+    frame
 }
 
 /// Packets that came in, or were made here, against what became of them.
@@ -179,15 +193,15 @@ fn every_packet_is_accounted_for() {
             let gateway = RefCell::new(Gateway::new(Plan {
                 workers,
                 policies: vec![reject.clone(), masquerade(), inbound()],
-                sessions: 50,
-                cable: 100,
+                sessions: 2,
+                cable: 60,
                 wan_mtu: 600,
                 limits: Limits {
                     port_probes: 2,
                     ..Limits::default()
                 },
                 rings: RingSizes {
-                    punt: 20,
+                    punt: 2,
                     deltas: 20,
                     handover: 4,
                     ..RingSizes::default()
@@ -204,12 +218,15 @@ fn every_packet_is_accounted_for() {
                 let gateway = &mut *gateway.borrow_mut();
                 for (frame, interface, queue) in burst {
                     let queue = usize::from(queue) % usize::from(workers);
-                    gateway.send_to(queue, forward::InterfaceId(interface), &frame);
+                    let interface = InterfaceId(interface);
+                    gateway.send_to(queue, interface, &addressed_to(interface, frame));
                 }
                 gateway.turn();
                 gateway.pass(1);
-                if gateway.now.tick.0.is_multiple_of(4) {
-                    [LAN, WAN, SYNC].map(|interface| gateway.sent(interface));
+                if gateway.now.tick.0.is_multiple_of(64) {
+                    for interface in [LAN, WAN, SYNC] {
+                        gateway.sent(interface);
+                    }
                     gateway.punted();
                 }
                 let (came, went) = balance(gateway);

@@ -220,23 +220,21 @@ fn a_full_ring_between_workers_drops_and_counts() {
 fn a_packet_whose_session_ended_on_the_way_goes_no_further() {
     let mut gateway = cluster();
     // A session in the shard of a worker that its reply tuple does not steer to.
-    let (tuple, reply) = (5_000..)
+    let (tuple, reply) = (5_000..6_000)
         .map(|port| Tuple::v4(FAR, port, WAN_ADDRESS, 8_080, 17))
         .map(|tuple| (tuple, Tuple::v4(CLIENT, 80, FAR, tuple.src_port, 17)))
-        .find(|(tuple, reply)| home(tuple) == 3 && home(reply) == 0)
+        .find(|(tuple, reply)| home(tuple) != home(reply))
         .unwrap();
-    gateway.send_to(3, WAN, &frames::udp(WAN, &tuple, b"x"));
+    let (owner, other) = (home(&tuple), home(&reply));
+    gateway.send_to(owner, WAN, &frames::udp(WAN, &tuple, b"x"));
     gateway.turn();
     assert_eq!(gateway.sent(LAN).len(), 1);
-    gateway.send_to(0, LAN, &frames::udp(LAN, &reply, b"y"));
+    gateway.send_to(other, LAN, &frames::udp(LAN, &reply, b"y"));
     let before = gateway.counts();
     let now = gateway.now;
-    gateway.workers[0].turn(now);
-    gateway.control[3]
-        .commands
-        .push(TableCommand::Clear(tuple))
-        .unwrap();
-    gateway.workers[3].turn(now);
+    gateway.workers[other].turn(now);
+    let clear = TableCommand::Clear(tuple);
+    gateway.control[owner].commands.push(clear).unwrap();
     gateway.turn();
     gateway.assert_moved(
         &before,
