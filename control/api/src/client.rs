@@ -9,7 +9,6 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -38,10 +37,12 @@ pub enum Error {
         socket: PathBuf,
     },
     /// The unit took the request and did not answer in time.
-    #[error("{} gave no answer within {} s; the log of tidegated tells why", socket.display(), DEADLINE.as_secs())]
+    #[error("{} gave no answer within {} s; the log of tidegated tells why", socket.display(), deadline.as_secs_f32())]
     Timeout {
         /// The socket.
         socket: PathBuf,
+        /// How long it had.
+        deadline: Duration,
     },
     /// What answers does not speak the API.
     #[error("{} gave an answer that can't be understood: {cause}; are tidegate and tidegated of one version?", socket.display())]
@@ -89,42 +90,20 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If there is no answer, or not one of type `T`.
+    /// If the unit refuses, or there is no answer, or not one of type `T`.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.read(&self.request(Method::GET, path, None)?)
+        let bytes = self.request(Method::GET, path, None)?;
+        serde_json::from_slice(&bytes).map_err(|error| self.protocol(&error))
     }
 
-    /// Asks for `path`, and gives the answer as it came.
+    /// Sends any request, and gives the answer as it came.
     ///
     /// # Errors
     ///
-    /// If there is no answer.
+    /// If the unit refuses, or there is no answer.
     pub fn text(&self, method: Method, path: &str, body: Option<String>) -> Result<String, Error> {
         let bytes = self.request(method, path, body)?;
         String::from_utf8(bytes.into()).map_err(|error| self.protocol(&error))
-    }
-
-    /// Has the unit do something.
-    ///
-    /// # Errors
-    ///
-    /// If the unit refuses, or there is no answer, or not one of type `T`.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
-        let body = serde_json::to_string(body).map_err(|error| self.protocol(&error))?;
-        self.read(&self.request(Method::POST, path, Some(body))?)
-    }
-
-    /// Has the unit remove what `path` names.
-    ///
-    /// # Errors
-    ///
-    /// If the unit refuses, or there is no answer, or not one of type `T`.
-    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.read(&self.request(Method::DELETE, path, None)?)
-    }
-
-    fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Error> {
-        serde_json::from_slice(bytes).map_err(|error| self.protocol(&error))
     }
 
     fn protocol(&self, cause: &dyn std::error::Error) -> Error {
@@ -161,6 +140,7 @@ impl Client {
                 .unwrap_or_else(|_| {
                     Err(Error::Timeout {
                         socket: self.socket.clone(),
+                        deadline: self.deadline,
                     })
                 })
         })
@@ -212,5 +192,49 @@ impl Client {
                 cause: format!("status {status}"),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("tidegate-api-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn a_unit_that_never_answers_costs_the_deadline_and_no_more() {
+        let socket = path("silent.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let client = Client::new(&socket).with_deadline(Duration::from_millis(20));
+        let error = client.get::<ErrorBody>("/v1/status").unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error}");
+        assert!(error.to_string().contains("within 0.02 s"), "{error}");
+        drop(listener);
+        // Nobody listens on it any more.
+        let error = client.get::<ErrorBody>("/v1/status").unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        fs::remove_file(socket).unwrap();
+    }
+
+    #[test]
+    fn messages_name_the_socket_and_the_remedy() {
+        let client = Client::new("/run/tidegate/gw-a.sock");
+        let error = client.unreachable(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(
+            error.to_string(),
+            "/run/tidegate/gw-a.sock may not be opened by this user; run as root, or join the \
+             socket's group"
+        );
+        let error = client.unreachable(io::ErrorKind::NotFound.into());
+        assert_eq!(
+            error.to_string(),
+            "no unit answers on /run/tidegate/gw-a.sock: entity not found; is tidegated running? \
+             (systemctl status 'tidegated@*')"
+        );
     }
 }
