@@ -14,7 +14,7 @@ pub struct Counters {
     pub deltas_sent: u64,
     /// Changes handed out to the table.
     pub deltas_applied: u64,
-    /// Of these, changes of an earlier term from another unit than the primary.
+    /// Of these, changes of an earlier term, or out of a repair, from another unit than the primary.
     pub deltas_late: u64,
     /// Changes of dead units passed on to the other survivors.
     pub deltas_relayed: u64,
@@ -56,6 +56,8 @@ pub struct Counters {
     pub repairs_received: u64,
     /// Sessions removed because the primary's repair did not mention them.
     pub sessions_swept: u64,
+    /// Sessions newer than all that the primary knows, found after its repair and passed on.
+    pub sessions_told: u64,
     /// Frames refused for their form.
     pub malformed: u64,
     /// Frames of units that are not up, or of another boot of theirs.

@@ -19,14 +19,14 @@
 //! A repair runs in the streams themselves, hence in order with the changes around it: a begin in each
 //! stream, every session of the ranges as it is read from the table, an end in each. If the sender is primary
 //! and whole the repair is *authoritative*: what the receiver holds in these ranges up to the begin's floor, and
-//! nobody mentioned meanwhile, is stale and removed. No other unit's repair removes anything; so a unit with an
+//! nobody mentioned meanwhile, is stale and removed; what is newer than the floor is passed on instead. No other unit's repair removes anything; so a unit with an
 //! empty table cannot empty another's.
 //!
 //! # Which state wins
 //!
 //! A session's higher version wins. Removed sessions leave no trace, so between streams of *different* origins
-//! version order alone does not decide. The primary does: ranges with *late* changes (of an earlier term, from
-//! another unit than the primary) are repaired from its table, by itself for all and at the request of whoever
+//! version order alone does not decide. The primary does: ranges with *late* changes (of an earlier term or out
+//! of a repair, from another unit than the primary) are repaired from its table, by itself for all and at the request of whoever
 //! got such changes. Thus each unit ends with what the primary's table says.
 //!
 //! When a unit dies, what it sent last may have reached some of its peers only. Acknowledgements go to
@@ -316,11 +316,17 @@ impl Sync {
         }
         let slot = &mut self.peers[unit.index()];
         match slot {
-            Some(peer) if peer.boot == boot => peer.up = true,
+            Some(peer) if peer.boot == boot => {
+                peer.up = true;
+                peer.dirty_since = self.now;
+            }
             _ => {
                 let bases = self.streams.iter().map(Outgoing::base);
                 *slot = Some(Box::new(Peer::new(boot, shards, bases)));
                 self.forget_receipts_of(unit);
+                if self.last_primary.is_some_and(|(last, _)| last == unit) {
+                    self.last_primary = None;
+                }
                 if self.primary == Some(unit) {
                     self.lose_continuity();
                 }
@@ -339,8 +345,8 @@ impl Sync {
         if !std::mem::replace(&mut peer.up, false) {
             return;
         }
-        peer.collection = None;
         peer.request = None;
+        peer.answered = 0;
         peer.patience = peer::Patience::new();
         if let Some(want) = &mut peer.want {
             peer.requests += 1;
@@ -357,14 +363,16 @@ impl Sync {
         self.deadline = Time(0);
     }
 
-    /// Who is primary, and in which term; `None` while nobody is.
+    /// Who is primary, and in which term; `None` while nobody is. A primary that hands over in order says
+    /// `None` first: one that learns of another primary while it is one itself has to copy its state.
     pub fn primary(&mut self, primary: Option<UnitId>, term: u32, now: Time) {
         self.now = self.now.max(now);
         if !self.settings.session_sync {
             return;
         }
         let before = std::mem::replace(&mut self.primary, primary);
-        if before == Some(self.settings.unit) && primary != before && self.overtaken() {
+        let stepped_down = before == Some(self.settings.unit) && primary != before;
+        if stepped_down && (primary.is_some() || self.overtaken()) {
             self.last_primary = None;
         }
         self.term = self.term.max(term);
@@ -450,6 +458,7 @@ impl Sync {
             return true;
         }
         let sent = self.overflow.is_empty()
+            && self.repair.is_none()
             && self.inherited.is_empty()
             && self.streams.iter().all(|stream| stream.waiting() == 0);
         sent && live.all(|(_, peer)| self.has_everything(peer))

@@ -3,8 +3,10 @@
 //! Owned by [`Sync`](super::Sync); one per unit that was ever up. What a unit of the same boot missed
 //! while it was down is remembered here, so that its return costs a repair of that and no more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
+
+use session::Version;
 
 use super::incoming::{Begin, Incoming};
 use crate::{Boot, RangeSet, Time};
@@ -121,8 +123,8 @@ pub(super) struct Collection {
     pub(super) begun: u16,
     /// Streams in which it ended.
     pub(super) ended: u16,
-    /// Fingerprints of the tuples mentioned since it began; `None` once there were too many.
-    pub(super) mentioned: Option<HashSet<u64>>,
+    /// Newest version of each tuple mentioned since it began, by fingerprint; `None` once they were too many.
+    pub(super) mentioned: Option<HashMap<u64, Version>>,
     /// Where the search for stale sessions is: shard and slot.
     pub(super) sweep: Option<(u16, u32)>,
     /// When it last made progress.
@@ -138,7 +140,9 @@ pub(super) struct Peer {
     pub(super) progress: Vec<Progress>,
     /// Ranges of which it missed segments.
     pub(super) dirty: RangeSet,
-    /// It was never repaired by this unit, so nothing is known of what it lacks.
+    /// Since when there are such ranges, or since when it is up with them.
+    pub(super) dirty_since: Time,
+    /// Neither unit ever copied all of the other's state, so nothing is known of what it lacks.
     pub(super) fresh: bool,
     /// The newest repair that it asked for: id and ranges.
     pub(super) request: Option<(u32, RangeSet)>,
@@ -152,7 +156,9 @@ pub(super) struct Peer {
     /// Numbers this unit's requests to it.
     pub(super) requests: u32,
     pub(super) want: Option<Want>,
-    pub(super) collection: Option<Collection>,
+    /// Repairs that come in or are swept after, oldest first: a new one may begin in one stream while an
+    /// older has not ended in another.
+    pub(super) collections: VecDeque<Collection>,
     /// All of its state was copied since this unit was last not whole.
     pub(super) copied: bool,
 }
@@ -169,6 +175,7 @@ impl Peer {
             up: true,
             progress: progress.collect(),
             dirty: RangeSet::EMPTY,
+            dirty_since: Time::NEVER,
             fresh: true,
             request: None,
             answered: 0,
@@ -177,9 +184,17 @@ impl Peer {
             streams: (0..shards).map(|_| Incoming::default()).collect(),
             requests: 0,
             want: None,
-            collection: None,
+            collections: VecDeque::new(),
             copied: false,
         }
+    }
+
+    /// Notes that it misses something in these ranges.
+    pub(super) fn soil(&mut self, ranges: &RangeSet, now: Time) {
+        if self.dirty.is_empty() {
+            self.dirty_since = now;
+        }
+        self.dirty = self.dirty.union(ranges);
     }
 
     /// Ranges that a repair for it has to cover, if it asked for `ranges`.

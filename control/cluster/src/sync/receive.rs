@@ -181,12 +181,18 @@ impl Sync {
         self.counters.deltas_applied += 1;
         self.last_applied = self.now;
         for peer in self.peers.iter_mut().flatten() {
-            if let Some(collection) = &mut peer.collection {
-                collection.mention(range, fingerprint, self.settings.limits.mentioned);
+            for collection in &mut peer.collections {
+                collection.mention(
+                    range,
+                    fingerprint,
+                    delta.version(),
+                    self.settings.limits.mentioned,
+                );
             }
         }
         let term = u64::from(self.term).max(self.highest.0 >> TERM_SHIFT);
-        let late = delta.version().0 >> TERM_SHIFT < term && self.primary != Some(from);
+        let old = delta.version().0 >> TERM_SHIFT < term || self.is_repairing(from);
+        let late = old && self.primary != Some(from);
         self.highest = self.highest.max(delta.version());
         if !late {
             self.announced.note(delta);
@@ -197,6 +203,16 @@ impl Sync {
             self.announced.note(delta);
         }
         self.suspect(range);
+    }
+
+    /// True when what is being read is part of a repair.
+    fn is_repairing(&self, from: UnitId) -> bool {
+        self.reading.is_some_and(|(unit, shard)| {
+            unit == from
+                && self.peers[unit.index()]
+                    .as_deref()
+                    .is_some_and(|peer| peer.streams[shard].repairing)
+        })
     }
 
     /// Two origins wrote in this range, and the order of streams does not say who was last.

@@ -12,10 +12,10 @@
 //! asked again until a repair answers it; a gap in any stream of the server voids what was collected,
 //! and the asker asks anew. So a repair counts as received only if every segment of it was applied.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use session::Version;
+use session::{Session, Version};
 
 use super::incoming::Begin;
 use super::peer::{Collection, Peer, Want};
@@ -30,6 +30,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 const SUSPICION: Duration = Duration::from_millis(100);
 /// A repair without progress for so long is asked for anew.
 const STALLED: Duration = Duration::from_secs(3);
+/// Repairs of one peer that are collected at a time.
+const COLLECTIONS: usize = 4;
+/// A peer that misses something asks within a round trip. Where the acknowledgements were lost instead of
+/// the segments it has no reason to: then the repair begins unasked after so long.
+const NEGLECT: Duration = Duration::from_millis(300);
 /// Multiple of the settling time after which a repair begins although changes still come in.
 const SETTLE_AT_MOST: u32 = 4;
 
@@ -55,30 +60,44 @@ enum Cursor {
     Ended,
 }
 
+impl Peer {
+    /// It should have asked for what it misses by now.
+    fn is_neglected(&self, now: Time) -> bool {
+        !self.dirty.is_empty() && now >= self.dirty_since + NEGLECT
+    }
+}
+
 impl Collection {
     fn new(begin: Begin, now: Time) -> Self {
         Self {
             begin,
             begun: 0,
             ended: 0,
-            mentioned: Some(HashSet::new()),
+            mentioned: Some(HashMap::new()),
             sweep: None,
             progress: now,
         }
     }
 
     /// Notes that a session exists.
-    pub(super) fn mention(&mut self, range: u8, fingerprint: u64, limit: usize) {
+    pub(super) fn mention(&mut self, range: u8, fingerprint: u64, version: Version, limit: usize) {
         if !self.begin.ranges.contains(range) {
             return;
         }
         if let Some(mentioned) = &mut self.mentioned {
-            mentioned.insert(fingerprint);
+            let newest = mentioned.entry(fingerprint).or_default();
+            *newest = version.max(*newest);
             if mentioned.len() > limit {
                 self.mentioned = None;
             }
         }
     }
+}
+
+/// Takes the oldest repair that ended, if nothing is left to come for it.
+fn take_ended(collections: &mut VecDeque<Collection>) -> Option<Collection> {
+    let position = collections.iter().position(|c| c.sweep.is_some())?;
+    collections.remove(position)
 }
 
 const fn bit(unit: UnitId) -> u16 {
@@ -107,8 +126,8 @@ impl Sync {
         self.last_primary = Some((unit, term));
         if unit != self.settings.unit && !continues {
             self.whole = false;
-            self.suspect = RangeSet::EMPTY;
             if !same {
+                self.suspect = RangeSet::EMPTY;
                 self.want(unit, RangeSet::ALL, true);
             }
         }
@@ -119,9 +138,15 @@ impl Sync {
     fn continues(&self, unit: UnitId, term: u32) -> bool {
         match self.last_primary {
             Some((last, last_term)) if last == unit => last_term == term,
-            Some((last, _)) if last == self.settings.unit => self.peers[unit.index()]
-                .as_deref()
-                .is_some_and(|peer| peer.up && peer.dirty.is_empty()),
+            Some((last, _)) if last == self.settings.unit => {
+                self.peers[unit.index()]
+                    .as_deref()
+                    .is_some_and(|peer| peer.up && !peer.fresh && peer.dirty.is_empty())
+                    && !self
+                        .repair
+                        .as_ref()
+                        .is_some_and(|r| r.targets & bit(unit) != 0)
+            }
             _ => false,
         }
     }
@@ -188,7 +213,7 @@ impl Sync {
     /// is wanted.
     pub(super) fn recover(&mut self, from: UnitId) {
         if let Some(peer) = self.peers[from.index()].as_deref_mut() {
-            peer.collection = None;
+            peer.collections.clear();
         }
         let needed = self.primary == Some(from);
         if needed {
@@ -217,13 +242,13 @@ impl Sync {
 
     fn ask_peer(&mut self, unit: UnitId, peer: &mut Peer, flushed: bool) {
         let Some(want) = &mut peer.want else { return };
-        if let Some(collection) = &peer.collection
-            && collection.begin.answer == Some(want.id)
-        {
+        let answer = |c: &Collection| c.begin.answer == Some(want.id);
+        if let Some(position) = peer.collections.iter().position(answer) {
+            let collection = &peer.collections[position];
             if self.now < collection.progress + STALLED {
                 return;
             }
-            peer.collection = None;
+            peer.collections.remove(position);
             peer.requests += 1;
             want.id = peer.requests;
             want.asked = false;
@@ -284,14 +309,17 @@ impl Sync {
         if begin.targets & bit(self.settings.unit) == 0 {
             return;
         }
-        let known = peer.collection.as_ref().map(|c| c.begin.id);
-        if known.is_none_or(|id| id < begin.id) {
-            peer.collection = Some(Collection::new(begin, now));
+        let newest = peer.collections.back().map(|c| c.begin.id);
+        if newest.is_none_or(|id| id < begin.id) {
+            peer.collections.push_back(Collection::new(begin, now));
+            if peer.collections.len() > COLLECTIONS {
+                peer.collections.pop_front();
+            }
         }
-        if let Some(collection) = &mut peer.collection
-            && collection.begin.id == begin.id
-        {
-            collection.begun += 1;
+        for collection in &mut peer.collections {
+            if collection.begin.id == begin.id {
+                collection.begun += 1;
+            }
         }
     }
 
@@ -301,10 +329,7 @@ impl Sync {
         let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
         };
-        let Some(collection) = &mut peer.collection else {
-            return;
-        };
-        if collection.begin.id == id {
+        for collection in peer.collections.iter_mut().filter(|c| c.begin.id == id) {
             collection.ended += 1;
             collection.progress = now;
             let streams = (collection.begun, collection.ended);
@@ -320,13 +345,13 @@ impl Sync {
             let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
                 continue;
             };
-            let Some(mut collection) = peer.collection.take_if(|c| c.sweep.is_some()) else {
+            let Some(mut collection) = take_ended(&mut peer.collections) else {
                 continue;
             };
             if self.sweep_after(table, unit, &mut collection) {
                 self.finish_collection(unit, &collection);
             } else if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
-                peer.collection = Some(collection);
+                peer.collections.push_front(collection);
             }
         }
     }
@@ -358,22 +383,32 @@ impl Sync {
                 return false;
             }
             self.budget.slots -= 1;
-            if let Some((session, _)) = table.read(shard, slot) {
-                let (tuple, version) = (session.tuples[0], session.version);
-                if version <= begin.floor
-                    && begin.ranges.contains(range_of(&tuple))
-                    && !mentioned.contains(&self.announced.fingerprint(&tuple))
-                {
-                    let delta = Delta::Remove { tuple, version };
-                    self.announced.note(&delta);
-                    self.outbox.push_back(Output::Apply { from, delta });
-                    self.counters.sessions_swept += 1;
-                    self.swept += 1;
+            if let Some((session, remaining)) = table.read(shard, slot)
+                && begin.ranges.contains(range_of(&session.tuples[0]))
+            {
+                let fingerprint = self.announced.fingerprint(&session.tuples[0]);
+                let newest = mentioned.get(&fingerprint);
+                if newest.is_none() && session.version <= begin.floor {
+                    self.sweep_out(from, &session);
+                } else if newest.is_none_or(|newest| *newest < session.version) {
+                    self.counters.sessions_told += 1;
+                    self.enqueue(shard, Delta::Upsert { session, remaining });
                 }
             }
             slot += 1;
         }
         true
+    }
+
+    fn sweep_out(&mut self, from: UnitId, stale: &Session) {
+        let delta = Delta::Remove {
+            tuple: stale.tuples[0],
+            version: stale.version,
+        };
+        self.announced.note(&delta);
+        self.outbox.push_back(Output::Apply { from, delta });
+        self.counters.sessions_swept += 1;
+        self.swept += 1;
     }
 
     fn finish_collection(&mut self, from: UnitId, collection: &Collection) {
@@ -390,7 +425,11 @@ impl Sync {
         let Some(want) = answered else {
             return;
         };
-        peer.copied |= want.full;
+        if want.full {
+            // It has what this unit sent before it asked, and this unit has all of its state.
+            peer.copied = true;
+            peer.fresh = false;
+        }
         if want.needed {
             if self.primary == Some(from) {
                 self.whole = true;
@@ -423,7 +462,7 @@ impl Sync {
         }
         repair.targets &= !bit(unit);
         if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
-            peer.dirty = peer.dirty.union(&repair.ranges);
+            peer.soil(&repair.ranges, self.now);
         }
         if repair.targets == 0 {
             self.repair = None;
@@ -470,7 +509,7 @@ impl Sync {
         for (unit, peer) in units().zip(&mut self.peers) {
             let Some(peer) = peer else { continue };
             if !peer.up {
-                peer.dirty = peer.dirty.union(&overflow);
+                peer.soil(&overflow, self.now);
                 continue;
             }
             if let Some((id, asked)) = peer.request.take() {
@@ -478,6 +517,9 @@ impl Sync {
                 peer.answered = id;
                 answers.push(unit.get());
                 answers.extend(id.to_be_bytes());
+                targets |= bit(unit);
+            } else if peer.is_neglected(self.now) {
+                ranges = ranges.union(&peer.dirty);
                 targets |= bit(unit);
             } else if !overflow.is_empty() {
                 targets |= bit(unit);
@@ -517,7 +559,8 @@ impl Sync {
     }
 
     fn wants_repair(&self) -> bool {
-        !self.overflow.is_empty() || self.live_peers().any(|(_, peer)| peer.request.is_some())
+        let calls = |peer: &Peer| peer.request.is_some() || peer.is_neglected(self.now);
+        !self.overflow.is_empty() || self.live_peers().any(|(_, peer)| calls(peer))
     }
 
     /// When the table shows what was applied, or waiting for that has to end.
@@ -585,9 +628,13 @@ impl Sync {
             deadline = deadline.min(self.settled());
         }
         for (_, peer) in self.live_peers() {
+            if !peer.dirty.is_empty() && self.repair.is_none() {
+                deadline = deadline.min(peer.dirty_since + NEGLECT);
+            }
             let Some(want) = &peer.want else { continue };
-            match &peer.collection {
-                Some(collection) if collection.begin.answer == Some(want.id) => {
+            let answer = |c: &&Collection| c.begin.answer == Some(want.id);
+            match peer.collections.iter().find(answer) {
+                Some(collection) => {
                     deadline = deadline.min(collection.progress + STALLED);
                 }
                 _ if want.asked => deadline = deadline.min(want.ask),

@@ -45,7 +45,7 @@ impl Sync {
         };
         for peer in self.peers.iter_mut().flatten() {
             if !peer.progress[shard].has(number) {
-                peer.dirty = peer.dirty.union(&segment.ranges);
+                peer.soil(&segment.ranges, self.now);
                 self.counters.segments_abandoned += 1;
             }
         }
