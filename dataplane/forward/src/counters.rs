@@ -49,6 +49,7 @@ counters! {
     Drop {
         SourceRoute = "source_route", "The packet asks for source routing.";
         ForeignMac = "foreign_mac", "The frame is for another station.";
+        GroupSource = "group_source", "The frame claims to come from a group of stations.";
         UnknownEtherType = "unknown_ethertype", "Neither IP, ARP nor a heartbeat.";
         VlanTagged = "vlan_tagged", "VLAN-tagged, and the interface carries no VLANs.";
         Ipv6 = "ipv6", "IPv6 is not forwarded.";

@@ -119,10 +119,8 @@ impl<P: PortIo> Worker<P> {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: WorkerParts<P>) -> Self {
-        let mut snapshot = Subscription::new(parts.snapshot);
-        let limits = snapshot.load().limits;
         Self {
-            snapshot,
+            snapshot: Subscription::new(parts.snapshot),
             neighbours: Subscription::new(parts.neighbours),
             core: Core {
                 index: parts.index,
@@ -133,7 +131,7 @@ impl<P: PortIo> Worker<P> {
                 rings: parts.rings,
                 counters: parts.counters,
                 chooser: PortChooser::default(),
-                replies: TokenBucket::new(limits.replies_per_second, limits.replies_burst),
+                replies: TokenBucket::default(),
                 datagrams: Datagrams::new(),
                 aged: Tick(0),
                 burst: Burst::new(),
@@ -254,5 +252,20 @@ impl<P: PortIo> Core<P> {
             Ok(()) => self.counters.happened(event),
             Err(_full) => self.counters.lose(Drop::PuntFull),
         }
+    }
+}
+
+/// A worker is made by the control core and moved to its own thread.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::QueuePair;
+
+    #[test]
+    fn a_worker_can_be_moved_to_its_thread() {
+        fn moves<T: Send>() -> usize {
+            size_of::<T>()
+        }
+        assert!(moves::<Worker<QueuePair>>() > 0);
     }
 }

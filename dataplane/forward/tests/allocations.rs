@@ -121,8 +121,7 @@ fn frames_of_all_kinds(round: u16) -> Vec<(forward::InterfaceId, Vec<u8>)> {
 fn a_turn_allocates_nothing() {
     let mut gateway = Gateway::new(Plan {
         workers: 2,
-        wan_mtu: 1_000,
-        ..Plan::default()
+        ..Plan::narrow(1_000)
     });
     // Set-up on first use is over by then: the snapshot's reservation, the standard library's.
     for round in 0..4 {

@@ -52,6 +52,8 @@ fn each_kind_of_frame_has_its_counter() {
         options: &[131, 3, 4, 0],
         ..USUAL
     };
+    let mut from_all = user.clone();
+    from_all[6..12].fill(0xff);
     let group = Mac([3, 0x74, 0x67, 0, 7, 0]);
     for (frame, counter) in [
         (frames::to_mac(user.clone(), SERVER_MAC), "drop foreign_mac"),
@@ -74,6 +76,7 @@ fn each_kind_of_frame_has_its_counter() {
             "drop broadcast",
         ),
         (bad_sum, "drop bad_checksum"),
+        (from_all, "drop group_source"),
         (user[..20].to_vec(), "drop truncated"),
         (user[..3].to_vec(), "drop truncated"),
         (

@@ -195,7 +195,6 @@ fn every_packet_is_accounted_for() {
                 policies: vec![reject.clone(), masquerade(), inbound()],
                 sessions: 2,
                 cable: 60,
-                wan_mtu: 600,
                 limits: Limits {
                     port_probes: 2,
                     ..Limits::default()
@@ -206,7 +205,7 @@ fn every_packet_is_accounted_for() {
                     handover: 4,
                     ..RingSizes::default()
                 },
-                ..Plan::default()
+                ..Plan::narrow(600)
             }));
             let runner = &mut proptest::test_runner::TestRunner::new(ProptestConfig {
                 cases: 300,

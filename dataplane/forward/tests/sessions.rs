@@ -719,3 +719,102 @@ fn a_segment_with_data_keeps_its_payload_and_checksum() {
     sound(&out[0]);
     assert!(out[0].ends_with(&[0xa5; 1_001]));
 }
+
+#[test]
+fn a_source_is_translated_to_the_address_that_a_policy_names() {
+    let alias = Ipv4Addr::new(198, 51, 100, 77);
+    let mut gateway = Gateway::with_policies(vec![Policy {
+        source_nat: SourceNat::Address(alias),
+        ..masquerade()
+    }]);
+    let out = gateway.pass_through(LAN, &frames::udp(LAN, &udp_tuple(4_000), b"x"), WAN);
+    let hidden = sound(&out[0]).tuple;
+    assert_eq!(hidden.src_v4(), Some(alias));
+    let back = gateway.pass_through(WAN, &frames::udp(WAN, &hidden.reversed(), b"y"), LAN);
+    assert_eq!(sound(&back[0]).tuple, udp_tuple(4_000).reversed());
+}
+
+#[test]
+fn nothing_is_hidden_behind_an_address_that_is_not_there() {
+    let mut plan = Plan::default();
+    plan.interfaces[WAN.index()].cluster_addresses.clear();
+    let mut gateway = Gateway::new(plan);
+    let before = gateway.counts();
+    let tuple = Tuple::v4(CLIENT, 4_000, FAR, 53, 17);
+    gateway.send(LAN, &frames::udp(LAN, &tuple, b"x"));
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[("drop nat_no_address", 1), ("lan rx", 1), ("policy 0", 1)],
+    );
+}
+
+#[test]
+fn one_source_cannot_have_all_sessions() {
+    let mut gateway = Gateway::new(Plan {
+        per_source: Some(2),
+        ..Plan::default()
+    });
+    for port in 1..=5 {
+        gateway.send(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"));
+    }
+    let before = gateway.counts();
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 2),
+            ("drop source_limit", 3),
+            ("lan rx", 5),
+            ("policy 0", 5),
+            ("sessions_created", 2),
+            ("source_nat", 2),
+            ("wan tx", 2),
+        ],
+    );
+}
+
+#[test]
+fn two_sessions_cannot_have_one_reply() {
+    let direct = Policy {
+        from: InterfaceSet::NONE.with(WAN),
+        ..Policy::any("direct", PolicyAction::Allow)
+    };
+    let mut gateway = Gateway::with_policies(vec![inbound(), direct]);
+    let translated = Tuple::v4(FAR, 5_000, WAN_ADDRESS, 8_080, 17);
+    gateway.pass_through(WAN, &frames::udp(WAN, &translated, b"x"), LAN);
+    let before = gateway.counts();
+    let direct = Tuple::v4(FAR, 5_000, CLIENT, 80, 17);
+    gateway.send(WAN, &frames::udp(WAN, &direct, b"x"));
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[("drop session_conflict", 1), ("policy 1", 1), ("wan rx", 1)],
+    );
+}
+
+#[test]
+fn tcp_that_does_not_fit_has_a_counter_for_each_reason() {
+    let mut gateway = Gateway::with_policies(vec![plain()]);
+    let tuple = tcp_tuple(4_000);
+    gateway.pass_through(LAN, &frames::tcp(LAN, &tuple, SYN, 100, 0), WAN);
+    let before = gateway.counts();
+    gateway.send(LAN, &frames::tcp(LAN, &tuple, SYN | ACK, 100, 5));
+    gateway.turn();
+    gateway.assert_moved(&before, &[("drop tcp_bad_handshake", 1), ("lan rx", 1)]);
+    let reply = tuple.reversed();
+    gateway.pass_through(WAN, &frames::tcp(WAN, &reply, SYN | ACK, 900, 101), LAN);
+    gateway.pass_through(LAN, &frames::tcp(LAN, &tuple, ACK, 101, 901), WAN);
+    let before = gateway.counts();
+    gateway.send(LAN, &frames::tcp(LAN, &tuple, 0, 101, 0));
+    gateway.send(LAN, &frames::tcp(LAN, &tuple, SYN, 150, 0));
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[
+            ("drop tcp_bad_flags", 1),
+            ("drop tcp_bad_syn", 1),
+            ("lan rx", 2),
+        ],
+    );
+}

@@ -14,10 +14,7 @@ fn tuple() -> Tuple {
 }
 
 fn narrow() -> Gateway {
-    Gateway::new(Plan {
-        wan_mtu: 1_000,
-        ..Plan::default()
-    })
+    Gateway::new(Plan::narrow(1_000))
 }
 
 fn payload(len: usize) -> Vec<u8> {
@@ -137,9 +134,8 @@ fn a_large_packet_that_must_not_be_cut_is_refused() {
 fn an_empty_pool_costs_the_packet_that_needs_it() {
     let pool = Mempool::new(&dpdk().0, "tiny", 1, 2_048).unwrap();
     let mut gateway = Gateway::new(Plan {
-        wan_mtu: 1_000,
         pool: Some(pool),
-        ..Plan::default()
+        ..Plan::narrow(1_000)
     });
     let before = gateway.counts();
     gateway.send(LAN, &frames::udp(LAN, &tuple(), &payload(1_400)));
@@ -232,10 +228,7 @@ fn a_refused_datagram_is_refused_in_all_its_parts() {
 
 #[test]
 fn fragments_too_large_for_the_next_link_are_cut_again() {
-    let mut gateway = Gateway::new(Plan {
-        wan_mtu: 500,
-        ..Plan::default()
-    });
+    let mut gateway = Gateway::new(Plan::narrow(500));
     for fragment in pieces(&tuple(), 77, 2_000) {
         gateway.send(LAN, &fragment);
     }

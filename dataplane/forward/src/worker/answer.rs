@@ -49,7 +49,9 @@ impl<P: PortIo> Core<P> {
         let Some(reply) = built.and_then(|len| room.get(..len)) else {
             return;
         };
-        if !self.replies.take(scene.now.nanos) {
+        let limits = scene.snapshot.limits;
+        let (rate, burst) = (limits.replies_per_second, limits.replies_burst);
+        if !self.replies.take(rate, burst, scene.now.nanos) {
             self.counters.happened(Event::RepliesLimited);
             return;
         }

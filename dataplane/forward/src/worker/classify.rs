@@ -78,9 +78,11 @@ impl<P: PortIo> Core<P> {
 
 fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
     let frame = mbuf.data();
-    let Some(destination) = frame.first_chunk().map(|bytes| Mac(*bytes)) else {
+    let Some(addresses) = frame.first_chunk::<12>() else {
         return Class::Malformed(Malformed::Truncated);
     };
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *addresses;
+    let (destination, source) = (Mac([a, b, c, d, e, f]), Mac([g, h, i, j, k, l]));
     if destination != interface.mac && !destination.is_group() {
         match Some(destination) == interface.virtual_mac {
             true if snapshot.primary => {}
@@ -88,6 +90,10 @@ fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
             true => return Class::Drop(Drop::NotPrimary),
             false => return Class::Drop(Drop::ForeignMac),
         }
+    }
+    // An answer to it would go to all of them.
+    if source.is_group() {
+        return Class::Drop(Drop::GroupSource);
     }
     let layout = match packet::parse(frame) {
         Ok(layout) => layout,

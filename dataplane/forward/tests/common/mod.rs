@@ -84,7 +84,9 @@ pub struct Plan {
     /// Sessions per worker.
     pub sessions: u32,
     pub cable: usize,
-    pub wan_mtu: u16,
+    pub interfaces: Vec<Interface>,
+    /// Sessions that one source may have.
+    pub per_source: Option<u32>,
     /// Buffers for the workers' own packets, if not those of the test.
     pub pool: Option<Mempool>,
 }
@@ -100,9 +102,19 @@ impl Default for Plan {
             rings: RingSizes::default(),
             sessions: 1_024,
             cable: 256,
-            wan_mtu: 1_500,
+            interfaces: interfaces(),
+            per_source: None,
             pool: None,
         }
+    }
+}
+
+impl Plan {
+    /// The usual gateway with a smaller MTU on the WAN.
+    pub fn narrow(mtu: u16) -> Self {
+        let mut plan = Self::default();
+        plan.interfaces[WAN.index()].mtu = mtu;
+        plan
     }
 }
 
@@ -140,22 +152,22 @@ pub fn inbound() -> Policy {
     }
 }
 
-fn interfaces(wan_mtu: u16) -> Vec<Interface> {
-    let traffic = |name: &str, id: InterfaceId, mtu, cluster: InterfaceAddress| Interface {
+fn interfaces() -> Vec<Interface> {
+    let traffic = |name: &str, id: InterfaceId, cluster: InterfaceAddress| Interface {
         name: name.into(),
         role: InterfaceRole::Traffic,
         mac: unit_mac(id),
         virtual_mac: Some(virtual_mac(id)),
-        mtu,
+        mtu: 1_500,
         cluster_addresses: vec![cluster],
         unit_address: None,
     };
     vec![
         Interface {
             unit_address: Some(InterfaceAddress::new(LAN_UNIT, 24)),
-            ..traffic("lan", LAN, 1_500, InterfaceAddress::new(LAN_ADDRESS, 24))
+            ..traffic("lan", LAN, InterfaceAddress::new(LAN_ADDRESS, 24))
         },
-        traffic("wan", WAN, wan_mtu, InterfaceAddress::new(WAN_ADDRESS, 24)),
+        traffic("wan", WAN, InterfaceAddress::new(WAN_ADDRESS, 24)),
         Interface {
             name: "sync".into(),
             role: InterfaceRole::Sync,
@@ -189,7 +201,7 @@ impl Gateway {
             eal,
             SnapshotSettings {
                 unit: plan.unit,
-                interfaces: interfaces(plan.wan_mtu),
+                interfaces: plan.interfaces,
                 routes: vec![Route {
                     to: Prefix::ALL,
                     interface: WAN,
@@ -210,6 +222,7 @@ impl Gateway {
             .map(|_| {
                 let mut settings = Settings::new(plan.sessions);
                 settings.seed = seed;
+                settings.per_source_limit = plan.per_source;
                 Shard::new(settings, Memory::Plain).unwrap()
             })
             .collect();
