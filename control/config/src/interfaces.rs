@@ -96,7 +96,7 @@ impl Interfaces {
     }
 
     fn indexed(&self) -> impl Iterator<Item = (InterfaceIndex, &Draft)> {
-        (0..).map(InterfaceIndex).zip(&self.drafts)
+        (0..=u8::MAX).map(InterfaceIndex).zip(&self.drafts)
     }
 
     fn draft(&self, index: InterfaceIndex) -> Option<&Draft> {

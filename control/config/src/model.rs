@@ -78,7 +78,7 @@ impl Config {
 
     /// All interfaces with their indices.
     pub fn interfaces(&self) -> impl Iterator<Item = (InterfaceIndex, &Interface)> {
-        (0..).map(InterfaceIndex).zip(&self.interfaces)
+        (0..=u8::MAX).map(InterfaceIndex).zip(&self.interfaces)
     }
 }
 

@@ -364,6 +364,23 @@ fn interfaces() {
 }
 
 #[test]
+fn more_interfaces_than_there_are_numbers() {
+    let one = |i| format!("\n[[interface]]\nname = \"x{i}\"\ndevice = \"null\"\nrole = \"sync\"\n");
+    let text = RIGHT.to_owned() + &(0..300).map(one).collect::<String>();
+    let problems = Folder::new().wrong(&text);
+    // Three stand in the file already; the sixty-fifth is one too many.
+    let line = text
+        .lines()
+        .position(|line| line == "name = \"x61\"")
+        .unwrap();
+    assert_eq!((problems.len(), problems[0].line), (1, Some(line)));
+    assert_eq!(
+        problems[0].to_string().split(": ").last(),
+        Some("there are 303 interfaces; write at most 64")
+    );
+}
+
+#[test]
 fn no_interface_at_all() {
     let text: String = RIGHT
         .split("[[interface]]")
