@@ -36,7 +36,7 @@ impl Lists {
         (first < self.items).then_some(first)
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn is_linked(&self, item: u32) -> bool {
         self.links[item as usize].next != item
     }
