@@ -243,6 +243,8 @@ pub struct Sync {
     /// Unit and term of the last primary, while the state still stands in continuity with it.
     last_primary: Option<(UnitId, u32)>,
     term: u32,
+    /// Units that held all of this unit's state when it stepped down, bit 0 for unit 1.
+    heirs: u16,
     /// The highest version pushed or applied.
     highest: Version,
     whole: bool,
@@ -288,6 +290,7 @@ impl Sync {
             primary: None,
             last_primary: None,
             term: 0,
+            heirs: 0,
             highest: Version(0),
             whole: !settings.session_sync,
             announced: Announced::default(),
@@ -324,6 +327,7 @@ impl Sync {
                 let bases = self.streams.iter().map(Outgoing::base);
                 *slot = Some(Box::new(Peer::new(boot, shards, bases)));
                 self.forget_receipts_of(unit);
+                self.heirs &= !(1 << unit.index());
                 if self.last_primary.is_some_and(|(last, _)| last == unit) {
                     self.last_primary = None;
                 }
@@ -372,8 +376,12 @@ impl Sync {
         }
         let before = std::mem::replace(&mut self.primary, primary);
         let stepped_down = before == Some(self.settings.unit) && primary != before;
-        if stepped_down && (primary.is_some() || self.overtaken()) {
-            self.last_primary = None;
+        if stepped_down {
+            self.heirs = if primary.is_some() || self.overtaken() {
+                0
+            } else {
+                self.holders_of_everything()
+            };
         }
         self.term = self.term.max(term);
         if let Some(unit) = primary
@@ -515,6 +523,14 @@ impl Sync {
             .zip(&self.peers)
             .filter_map(|(unit, peer)| Some((unit, peer.as_deref()?)))
             .filter(|(_, peer)| peer.up)
+    }
+
+    fn holders_of_everything(&self) -> u16 {
+        let idle = self.overflow.is_empty() && self.streams.iter().all(|s| s.waiting() == 0);
+        let holders = self
+            .live_peers()
+            .filter(|(_, peer)| idle && !peer.fresh && self.has_everything(peer));
+        holders.fold(0, |mask, (unit, _)| mask | 1 << unit.index())
     }
 
     fn has_everything(&self, peer: &Peer) -> bool {

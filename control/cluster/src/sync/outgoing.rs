@@ -138,6 +138,10 @@ impl Outgoing {
             self.pending.push(Some(delta));
             return Pushed::Queued;
         };
+        let waiting = self.pending[position].as_ref();
+        if waiting.is_some_and(|waiting| waiting.version() > delta.version()) {
+            return Pushed::Merged;
+        }
         if matches!(delta, Delta::Remove { .. }) && !announced.knows(&tuple) {
             self.pending[position] = None;
             self.index.remove(&tuple);

@@ -148,6 +148,8 @@ pub(super) struct Peer {
     pub(super) request: Option<(u32, RangeSet)>,
     /// The newest request that a repair answered.
     pub(super) answered: u32,
+    /// When that repair began.
+    pub(super) answered_at: Time,
     pub(super) patience: Patience,
     /// When it may be told again where the streams are.
     pub(super) tell: Time,
@@ -179,6 +181,7 @@ impl Peer {
             fresh: true,
             request: None,
             answered: 0,
+            answered_at: Time(0),
             patience: Patience::new(),
             tell: Time(0),
             streams: (0..shards).map(|_| Incoming::default()).collect(),

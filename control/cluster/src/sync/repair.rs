@@ -138,15 +138,7 @@ impl Sync {
     fn continues(&self, unit: UnitId, term: u32) -> bool {
         match self.last_primary {
             Some((last, last_term)) if last == unit => last_term == term,
-            Some((last, _)) if last == self.settings.unit => {
-                self.peers[unit.index()]
-                    .as_deref()
-                    .is_some_and(|peer| peer.up && !peer.fresh && peer.dirty.is_empty())
-                    && !self
-                        .repair
-                        .as_ref()
-                        .is_some_and(|r| r.targets & bit(unit) != 0)
-            }
+            Some((last, _)) if last == self.settings.unit => self.heirs & bit(unit) != 0,
             _ => false,
         }
     }
@@ -210,16 +202,19 @@ impl Sync {
     }
 
     /// A stream of `from` has a gap: what was collected is incomplete, and what it knows to be missing
-    /// is wanted.
+    /// is wanted with it.
     pub(super) fn recover(&mut self, from: UnitId) {
+        let mut ranges = RangeSet::EMPTY;
         if let Some(peer) = self.peers[from.index()].as_deref_mut() {
-            peer.collections.clear();
+            for voided in peer.collections.drain(..) {
+                ranges = ranges.union(&voided.begin.ranges);
+            }
         }
         let needed = self.primary == Some(from);
         if needed {
             self.whole = false;
         }
-        self.want(from, RangeSet::EMPTY, needed);
+        self.want(from, ranges, needed);
     }
 }
 
@@ -312,14 +307,16 @@ impl Sync {
         let newest = peer.collections.back().map(|c| c.begin.id);
         if newest.is_none_or(|id| id < begin.id) {
             peer.collections.push_back(Collection::new(begin, now));
-            if peer.collections.len() > COLLECTIONS {
-                peer.collections.pop_front();
-            }
         }
         for collection in &mut peer.collections {
             if collection.begin.id == begin.id {
                 collection.begun += 1;
             }
+        }
+        if peer.collections.len() > COLLECTIONS
+            && let Some(given_up) = peer.collections.pop_front()
+        {
+            self.want(from, given_up.begin.ranges, false);
         }
     }
 
@@ -444,9 +441,17 @@ impl Sync {
 impl Sync {
     /// Takes in that a peer wants a repair.
     pub(super) fn take_request(&mut self, from: UnitId, id: u32, ranges: RangeSet) {
+        let now = self.now;
+        let repairing = self
+            .repair
+            .as_ref()
+            .is_some_and(|repair| repair.targets & bit(from) != 0);
         if let Some(peer) = self.peers[from.index()].as_deref_mut() {
             let newest = peer.request.map_or(peer.answered, |(id, _)| id);
-            if id > newest {
+            // A unit that asks once more for what was answered has not seen the answer's begin.
+            let unseen =
+                id == newest && peer.request.is_none() && now >= peer.answered_at + NEGLECT;
+            if id > newest || (unseen && !repairing) {
                 peer.request = Some((id, ranges));
             }
         }
@@ -515,6 +520,7 @@ impl Sync {
             if let Some((id, asked)) = peer.request.take() {
                 ranges = ranges.union(&peer.owed(&asked));
                 peer.answered = id;
+                peer.answered_at = self.now;
                 answers.push(unit.get());
                 answers.extend(id.to_be_bytes());
                 targets |= bit(unit);
