@@ -39,6 +39,8 @@ mod receive;
 mod replication;
 mod report;
 mod roles;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -202,6 +202,9 @@ impl Node {
         let Some(peer) = self.peer(unit).filter(|peer| peer.verified) else {
             return;
         };
+        if self.role == Role::Primary && peer.beat.role == Role::Primary {
+            return; // The terms say which of the two stays; they must not be mixed before.
+        }
         let term = peer.beat.term;
         let ours = |primary| primary == self.settings.unit || Some(primary) == self.primary;
         let same_side = peer.beat.role == Role::Primary || peer.beat.primary.is_none_or(ours);

@@ -112,4 +112,10 @@ impl Node {
             })
             .collect()
     }
+
+    /// The streams to and from the peers.
+    #[must_use]
+    pub const fn synchronisation(&self) -> &crate::sync::Sync {
+        &self.sync
+    }
 }

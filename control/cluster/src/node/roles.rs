@@ -80,10 +80,12 @@ impl Node {
             self.set_role(Role::Isolated, Cause::LinksLost, now);
             return true;
         }
-        if let Some(cause) = self.stronger_primary(now) {
+        if let Some((cause, term)) = self.stronger_primary(now) {
+            self.term = self.term.max(term);
             self.set_role(Role::Subordinate, cause, now);
             return true;
         }
+        self.outbid_equal_term();
         self.raise_term(now);
         if let Some(to) = self.successor().filter(|to| self.is_healthier(*to)) {
             self.yield_to(to, HandOver::Health, now);
@@ -94,21 +96,33 @@ impl Node {
 
     /// A primary that must stay instead of this one: heard with a greater claim, or followed by a peer
     /// with a higher term.
-    fn stronger_primary(&self, now: Time) -> Option<Cause> {
+    fn stronger_primary(&self, now: Time) -> Option<(Cause, u32)> {
         let own = self.claim();
         let heard = self.trusted().filter(|peer| peer.claims_primary());
         if let Some(winner) = heard
             .max_by_key(|peer| peer.claim())
             .filter(|p| p.claim() > own)
         {
-            return Some(Cause::DualPrimary {
-                winner: winner.unit,
-                term: winner.beat.term,
-            });
+            let term = winner.beat.term;
+            return Some((
+                Cause::DualPrimary {
+                    winner: winner.unit,
+                    term,
+                },
+                term,
+            ));
         }
         let (primary, by, _) = self.reported_primary(now)?;
         let term = self.peer(by)?.beat.primary_term;
-        (term > self.term).then_some(Cause::PrimaryReported { primary, by })
+        (term > self.term).then_some((Cause::PrimaryReported { primary, by }, term))
+    }
+
+    /// Another primary of the same term will step down. Both wrote sessions in that term, so the one that
+    /// stays goes above it: what it writes from now on is newer than what either wrote.
+    fn outbid_equal_term(&mut self) {
+        let equal = |peer: &&Peer| peer.claims_primary() && peer.beat.term == self.term;
+        let rival = self.trusted().find(equal).map(|peer| peer.unit);
+        self.term_from = self.term_from.or(rival);
     }
 
     /// A peer knows a higher term than this sitting primary's: sessions may have been written in it

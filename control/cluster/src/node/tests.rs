@@ -1,0 +1,527 @@
+//! Every role against every event, with a peer whose heartbeats are written here.
+
+use std::time::Duration;
+
+use packet::Tuple;
+use session::Session;
+
+use crate::envelope::{Header, Kind, Seal};
+use crate::heartbeat::{Heard, Heartbeat};
+use crate::{
+    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Node, Refusal,
+    Rejection, Role, SessionSource, Settings, Time, UnitId,
+};
+
+const MS: u64 = 1_000_000;
+const PEER_BOOT: Boot = Boot(77 << 32);
+
+struct NoSessions;
+
+impl SessionSource for NoSessions {
+    fn shards(&self) -> u16 {
+        1
+    }
+    fn slots(&self, _shard: u16) -> u32 {
+        0
+    }
+    fn read(&self, _shard: u16, _slot: u32) -> Option<(Session, u32)> {
+        None
+    }
+    fn find(&self, _original: &Tuple) -> Option<(Session, u32)> {
+        None
+    }
+}
+
+fn unit(id: u8) -> UnitId {
+    UnitId::new(id).unwrap()
+}
+
+fn settings() -> Settings {
+    let link = |name: &str, kind, weight| LinkSettings {
+        name: name.into(),
+        kind,
+        weight,
+    };
+    Settings {
+        cluster: 7,
+        unit: unit(1),
+        name: "gw-a".into(),
+        priority: 100,
+        preempt: false,
+        heartbeat_interval: Duration::from_millis(10),
+        heartbeat_loss: 3,
+        hello_holddown: Duration::from_millis(100),
+        age_margin: Duration::from_secs(300),
+        announce_count: 5,
+        announce_interval: Duration::from_millis(200),
+        key: Key::new([1; 32]),
+        boot: Boot(5),
+        links: vec![
+            link("sync", LinkKind::Sync, 0),
+            link("lan", LinkKind::Critical, 1),
+        ],
+        config_hash: 1,
+        software: "0.1.0".into(),
+        session_sync: false,
+        shards: 1,
+    }
+}
+
+/// Unit 1, and unit 2 as this file plays it.
+struct Bench {
+    node: Node,
+    now: Time,
+    sequence: u64,
+    actions: Vec<Action>,
+}
+
+impl Bench {
+    fn fresh() -> Self {
+        let now = Time(1_000 * MS);
+        let mut node = Node::new(settings(), now).unwrap();
+        node.handle_workers(true, now);
+        node.handle_link(LinkId(0), true, now);
+        node.handle_link(LinkId(1), true, now);
+        let mut bench = Self {
+            node,
+            now,
+            sequence: 0,
+            actions: Vec::new(),
+        };
+        bench.drain();
+        bench
+    }
+
+    /// In a role, reached as units reach it.
+    fn in_role(role: Role) -> Self {
+        let mut bench = Self::fresh();
+        match role {
+            Role::Candidate => {}
+            Role::Subordinate => {
+                bench.pass(150, |beat| beat.role = Role::Primary);
+            }
+            Role::Primary => {
+                bench.idle(150);
+                bench.pass(20, |_| {});
+            }
+            Role::Isolated => bench.workers(false),
+            Role::Maintenance => bench.command(Command::Maintenance(true)).unwrap(),
+        }
+        assert_eq!(bench.node.role(), role);
+        bench.actions.clear();
+        bench
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.node.poll(&NoSessions, self.now) {
+            self.actions.push(action);
+        }
+        assert!(self.node.next_deadline() > self.now);
+    }
+
+    /// Time passes and the peer is silent.
+    fn idle(&mut self, ms: u64) {
+        let end = Time(self.now.0 + ms * MS);
+        while self.node.next_deadline() <= end {
+            self.now = self.node.next_deadline();
+            self.drain();
+        }
+        self.now = end;
+        self.drain();
+    }
+
+    /// Time passes while the peer beats.
+    fn pass(&mut self, ms: u64, change: impl Fn(&mut Heartbeat)) {
+        for _ in 0..ms / 10 {
+            self.beat(&change);
+            self.idle(10);
+        }
+        self.beat(&change);
+    }
+
+    fn beat(&mut self, change: impl Fn(&mut Heartbeat)) {
+        let frame = self.frame(change);
+        self.node.handle_frame(LinkId(0), &frame, self.now);
+        self.drain();
+    }
+
+    fn frame(&mut self, change: impl Fn(&mut Heartbeat)) -> Vec<u8> {
+        self.sequence += 1;
+        let mut beat = peer_beat();
+        change(&mut beat);
+        let header = Header {
+            kind: Kind::Heartbeat,
+            cluster: 7,
+            unit: unit(2),
+            to: None,
+            length: 0,
+            boot: PEER_BOOT,
+            sequence: self.sequence,
+        };
+        Seal::new(&Key::new([1; 32]), 7, unit(2), PEER_BOOT).close(header, &beat.encode())
+    }
+
+    fn workers(&mut self, alive: bool) {
+        self.node.handle_workers(alive, self.now);
+        self.drain();
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), Refusal> {
+        let answer = self.node.handle_command(command, self.now);
+        self.drain();
+        answer
+    }
+
+    fn promotions(&self) -> usize {
+        self.actions
+            .iter()
+            .filter(|action| matches!(action, Action::Promote { .. }))
+            .count()
+    }
+
+    fn last_cause(&self) -> Cause {
+        self.node.transitions().last().unwrap().cause
+    }
+}
+
+/// A healthy subordinate that hears us.
+fn peer_beat() -> Heartbeat {
+    let echo = Heard {
+        unit: unit(1),
+        boot: settings().boot,
+        links: 0b11,
+    };
+    Heartbeat {
+        term: 0,
+        role: Role::Subordinate,
+        workers: true,
+        eligible: true,
+        synced: true,
+        yielding: false,
+        preempt: false,
+        maintenance: false,
+        leaving: false,
+        priority: 100,
+        link: LinkId(0),
+        successor: None,
+        primary: None,
+        shards: 1,
+        primary_term: 0,
+        primary_silence: Duration::ZERO,
+        health: Health {
+            healthy: 1,
+            total: 1,
+        },
+        interval: Duration::from_millis(10),
+        age: Duration::from_secs(1),
+        config_hash: 1,
+        load: crate::Load::default(),
+        name: "gw-b".try_into().unwrap(),
+        software: "0.1.0".try_into().unwrap(),
+        heard: [echo].into_iter().collect(),
+        positions: Default::default(),
+    }
+}
+
+type Event = (&'static str, fn(&mut Bench), [Role; 5]);
+
+use Role::{Candidate as C, Isolated as I, Maintenance as M, Primary as P, Subordinate as S};
+
+/// What each event makes of a candidate, subordinate, primary, isolated and held-out unit.
+const TABLE: [Event; 17] = [
+    (
+        "a primary of a higher term",
+        |b| b.beat(|h| (h.role, h.term) = (P, 9)),
+        [S, S, S, I, M],
+    ),
+    (
+        "a primary of no term",
+        |b| b.beat(|h| h.role = P),
+        [S, S, P, I, M],
+    ),
+    ("an equal subordinate", |b| b.beat(|_| {}), [C, P, P, I, M]),
+    (
+        "an unverified primary",
+        |b| {
+            b.beat(|h| {
+                h.role = P;
+                h.heard.clear();
+            })
+        },
+        [C, S, P, I, M],
+    ),
+    ("silence", |b| b.idle(40), [C, P, P, I, M]),
+    (
+        "silence beyond the hold-down",
+        |b| b.idle(110),
+        [P, P, P, I, M],
+    ),
+    ("workers stop", |b| b.workers(false), [I, I, I, I, M]),
+    ("workers run", |b| b.workers(true), [C, S, P, C, M]),
+    (
+        "the monitored link fails",
+        |b| {
+            b.node.handle_link(LinkId(1), false, b.now);
+            b.drain();
+        },
+        [I, S, S, I, M],
+    ),
+    (
+        "maintenance begins",
+        |b| {
+            _ = b.command(Command::Maintenance(true));
+        },
+        [M, M, M, M, M],
+    ),
+    (
+        "maintenance ends",
+        |b| {
+            _ = b.command(Command::Maintenance(false));
+        },
+        [C, S, P, I, C],
+    ),
+    (
+        "fail over",
+        |b| {
+            _ = b.command(Command::Failover { to: None });
+        },
+        [C, S, S, I, M],
+    ),
+    (
+        "leave",
+        |b| {
+            _ = b.command(Command::Leave);
+        },
+        [C, S, S, I, M],
+    ),
+    (
+        "the peer yields to this unit",
+        |b| {
+            b.beat(|h| {
+                h.yielding = true;
+                h.eligible = false;
+                h.successor = UnitId::new(1);
+            })
+        },
+        [C, P, P, I, M],
+    ),
+    (
+        "the peer yields to another",
+        |b| {
+            b.beat(|h| {
+                h.yielding = true;
+                h.eligible = false;
+                h.successor = UnitId::new(3);
+            })
+        },
+        [C, P, P, I, M],
+    ),
+    (
+        "the peer leaves",
+        |b| {
+            b.beat(|h| {
+                h.leaving = true;
+                h.eligible = false;
+            })
+        },
+        [C, P, P, I, M],
+    ),
+    (
+        "a healthier subordinate",
+        |b| {
+            b.beat(|h| {
+                h.health = Health {
+                    healthy: 2,
+                    total: 2,
+                }
+            })
+        },
+        [C, C, S, I, M],
+    ),
+];
+
+#[test]
+fn every_role_meets_every_event() {
+    for (name, happen, expected) in TABLE {
+        for (from, to) in [C, S, P, I, M].into_iter().zip(expected) {
+            let mut bench = Bench::in_role(from);
+            happen(&mut bench);
+            assert_eq!(bench.node.role(), to, "{name}, when {from}");
+        }
+    }
+}
+
+#[test]
+fn detection_is_exact_and_promotes_in_the_same_call() {
+    let mut bench = Bench::in_role(S);
+    let heard = bench.now;
+    bench.idle(29);
+    assert_eq!(bench.node.role(), S);
+    assert_eq!(bench.node.next_deadline(), Time(heard.0 + 30 * MS));
+    bench.now = bench.node.next_deadline();
+    assert_eq!(
+        bench
+            .node
+            .poll(&NoSessions, bench.now)
+            .map(|_| bench.node.role()),
+        Some(P)
+    );
+    assert!(matches!(bench.last_cause(), Cause::PrimaryDied { .. }));
+}
+
+#[test]
+fn a_unit_that_was_stopped_itself_declares_nobody_dead() {
+    let mut bench = Bench::in_role(S);
+    bench.now = Time(bench.now.0 + 5_000 * MS);
+    bench.drain();
+    assert_eq!(bench.node.role(), S);
+    assert_eq!(bench.node.counters().pauses, 1);
+    bench.idle(31);
+    assert_eq!(bench.node.role(), P);
+}
+
+#[test]
+fn a_primary_announces_as_often_as_configured_and_again_after_an_episode_of_two() {
+    let announced = |bench: &Bench| {
+        bench
+            .actions
+            .iter()
+            .filter(|action| **action == Action::Announce)
+            .count()
+    };
+    let mut bench = Bench::in_role(P);
+    bench.pass(2_000, |_| {});
+    assert_eq!(announced(&bench) + 1, 5, "one went out on promotion");
+    bench.beat(|beat| beat.role = P);
+    bench.pass(2_000, |_| {});
+    assert_eq!(bench.node.role(), P);
+    assert_eq!(announced(&bench) + 1, 10);
+    assert_eq!(bench.node.counters().dual_primaries, 1);
+}
+
+#[test]
+fn a_link_that_heals_moves_nothing_and_one_that_flaps_does_not_count() {
+    let mut bench = Bench::in_role(S);
+    for _ in 0..3 {
+        for up in [false, true] {
+            bench.node.handle_link(LinkId(1), up, bench.now);
+            bench.pass(300, |beat| beat.role = P);
+        }
+    }
+    assert_eq!(bench.node.status(bench.now).health.healthy, 0);
+    bench.pass(1_000, |beat| beat.role = P);
+    assert_eq!(bench.node.status(bench.now).health.healthy, 1);
+    assert_eq!(bench.node.role(), S);
+}
+
+#[test]
+fn a_sitting_primary_goes_above_a_higher_term_that_a_subordinate_knows() {
+    let mut bench = Bench::in_role(P);
+    bench.pass(50, |beat| beat.term = 40);
+    assert_eq!((bench.node.role(), bench.node.term()), (P, 41));
+    assert_eq!(bench.promotions(), 1);
+}
+
+#[test]
+fn who_loses_the_better_unit_waits_for_it_and_then_serves() {
+    let mut bench = Bench::in_role(S);
+    let better = |beat: &mut Heartbeat| beat.priority = 200;
+    bench.beat(better);
+    assert_eq!(bench.node.role(), C);
+    bench.pass(50, better);
+    assert_eq!(bench.node.role(), C);
+    bench.pass(20, better);
+    assert_eq!(bench.last_cause(), Cause::Overdue { expected: unit(2) });
+}
+
+#[test]
+fn refusals_say_why() {
+    let mut bench = Bench::in_role(S);
+    let refused = bench.command(Command::Failover { to: None });
+    assert_eq!(
+        refused,
+        Err(Refusal::NotPrimary {
+            role: S,
+            primary: unit(2)
+        })
+    );
+    let mut bench = Bench::in_role(P);
+    let to = |id| Command::Failover {
+        to: UnitId::new(id),
+    };
+    assert_eq!(bench.command(to(1)), Err(Refusal::AlreadyPrimary(unit(1))));
+    assert_eq!(bench.command(to(9)), Err(Refusal::NotHeard(unit(9))));
+    bench.beat(|beat| beat.synced = false);
+    assert_eq!(bench.command(to(2)), Err(Refusal::NotSynced(unit(2))));
+    bench.beat(|beat| beat.health.healthy = 0);
+    let less = Refusal::LessHealthy {
+        unit: unit(2),
+        health: 0,
+        own: 1,
+    };
+    assert_eq!(bench.command(to(2)), Err(less));
+    bench.beat(|beat| beat.eligible = false);
+    assert_eq!(
+        bench.command(to(2)),
+        Err(Refusal::NotEligible {
+            unit: unit(2),
+            role: S
+        })
+    );
+    assert_eq!(
+        bench.command(Command::Maintenance(true)),
+        Err(Refusal::NoSuccessor)
+    );
+}
+
+#[test]
+fn bad_frames_are_counted_by_reason_and_change_nothing() {
+    let mut bench = Bench::in_role(S);
+    let good = bench.frame(|beat| (beat.role, beat.term) = (P, 3));
+    let altered = |at: usize, value: u8| {
+        let mut frame = good.clone();
+        frame[at] = value;
+        frame
+    };
+    let own = {
+        let key = Key::new([1; 32]);
+        let mut header = Header::decode(&good).unwrap();
+        header.unit = unit(1);
+        let frame = |header: Header| Seal::new(&key, 7, unit(1), header.boot).close(header, b"");
+        (
+            frame(Header {
+                boot: settings().boot,
+                ..header
+            }),
+            frame(header),
+        )
+    };
+    let malformed = {
+        let mut header = Header::decode(&good).unwrap();
+        header.sequence += 1;
+        Seal::new(&Key::new([1; 32]), 7, unit(2), PEER_BOOT).close(header, b"short")
+    };
+    let cases = [
+        (Rejection::Truncated, good[..good.len() - 1].to_vec()),
+        (Rejection::Version, altered(0, 2)),
+        (Rejection::Cluster, altered(3, 8)),
+        (Rejection::Kind, altered(1, 9)),
+        (Rejection::Unit, altered(4, 17)),
+        (Rejection::Own, own.0),
+        (Rejection::DuplicateUnit, own.1),
+        (Rejection::Addressee, altered(5, 3)),
+        (Rejection::Authentication, altered(24, good[24] ^ 1)),
+        (Rejection::Malformed, malformed),
+    ];
+    for (reason, frame) in cases {
+        bench.node.handle_frame(LinkId(0), &frame, bench.now);
+        assert_eq!(bench.node.counters().rejected(reason), 1, "{reason}");
+    }
+    bench.node.handle_frame(LinkId(9), &good, bench.now);
+    bench.node.handle_frame(LinkId(0), &good, bench.now);
+    assert_eq!(bench.node.term(), 3);
+    bench.node.handle_frame(LinkId(1), &good, bench.now);
+    assert_eq!(bench.node.counters().rejected(Rejection::Link), 1);
+    assert_eq!(bench.node.counters().rejected(Rejection::Replayed), 1);
+    assert_eq!(bench.node.role(), S);
+}

@@ -1,0 +1,136 @@
+//! The cluster's protocol under loss, delay, reordering, duplication, cuts, pauses, restarts and
+//! commands, with real frames and real session tables.
+//!
+//! A run is drawn from one seed. A seed that fails prints the command that runs it again; with
+//! `SIMULATOR_TRACE=1` that tells what happened. `SIMULATOR_SEEDS=FROM..TO` chooses others.
+
+mod checks;
+mod faults;
+mod options;
+mod random;
+mod table;
+mod world;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use checks::Checks;
+use cluster::Role;
+use options::{Options, SECOND};
+use random::Random;
+use world::World;
+
+/// After so many failing seeds no more are run.
+const MAX_FAILURES: u64 = 8;
+
+/// Runs a seed to its end.
+fn run(seed: u64) {
+    let mut random = Random::new(seed);
+    let options = Options::draw(&mut random);
+    run_with(options, random);
+}
+
+fn run_with(options: Options, random: Random) {
+    let mut world = World::new(options, random);
+    for _ in 0..world.options.faults {
+        world.fault();
+    }
+    world.heal();
+    settle(&mut world);
+    Checks::announcements(&world);
+    lose_a_subordinate(&mut world);
+    settle(&mut world);
+    world.busy = false;
+    world.run_until(world.now + 3 * SECOND);
+    Checks::tables_agree(&world);
+}
+
+/// Runs until all must be settled, and a little longer.
+fn settle(world: &mut World) {
+    let end = world.now.max(world.disturbed) + world.options.settle_bound() + SECOND;
+    world.run_until(end);
+}
+
+/// A subordinate's failure, and its return, change nobody's role.
+fn lose_a_subordinate(world: &mut World) {
+    let subordinate = |role| role == Some(Role::Subordinate);
+    let Some(unit) = (0..world.units.len()).find(|i| subordinate(world.units[*i].role())) else {
+        return;
+    };
+    world.checks.frozen = true;
+    if world.random.chance(500) {
+        let length = world.random.within(1..4 * SECOND);
+        world.pause(unit, length);
+        world.run_until(world.now + length + SECOND);
+    } else {
+        world.kill(unit);
+        world.run_until(world.now + 2 * SECOND);
+        world.checks.frozen = !world.options.preempt;
+        world.start(unit);
+        world.run_until(world.now + world.options.holddown + 2 * SECOND);
+    }
+    world.checks.frozen = false;
+}
+
+fn tell_replay(seed: u64) {
+    eprintln!(
+        "seed {seed} failed; to run it again: SIMULATOR_TRACE=1 SIMULATOR_SEEDS={seed}..{} \
+         cargo test -p cluster --release --test simulator seeds -- --nocapture",
+        seed + 1
+    );
+}
+
+fn chosen_seeds() -> Range<u64> {
+    let Ok(text) = std::env::var("SIMULATOR_SEEDS") else {
+        return 0..10_000;
+    };
+    let (from, to) = text.split_once("..").expect("SIMULATOR_SEEDS=FROM..TO");
+    from.parse().expect("FROM is a number")..to.parse().expect("TO is a number")
+}
+
+#[test]
+fn seeds() {
+    let seeds = chosen_seeds();
+    let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || failed.load(Ordering::Relaxed) >= MAX_FAILURES {
+                        break;
+                    }
+                    if std::panic::catch_unwind(|| run(seed)).is_err() {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        tell_replay(seed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(failed.into_inner(), 0, "seeds failed");
+}
+
+#[test]
+fn a_seed_means_the_same_every_time() {
+    let end = |seed| {
+        let mut random = Random::new(seed);
+        let options = Options::draw(&mut random);
+        let mut world = World::new(options, random);
+        for _ in 0..world.options.faults {
+            world.fault();
+        }
+        let state = |unit: &world::Unit| {
+            let node = unit
+                .node
+                .as_ref()
+                .map(|node| (node.role(), node.term(), node.counters()));
+            (node, unit.table.contents())
+        };
+        (world.now, world.units.iter().map(state).collect::<Vec<_>>())
+    };
+    for seed in 0..20 {
+        assert_eq!(end(seed), end(seed));
+    }
+}
