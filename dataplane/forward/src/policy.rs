@@ -210,3 +210,132 @@ impl PolicySet {
         self.policies.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB: Tuple = Tuple::v4(
+        Ipv4Addr::new(192, 0, 2, 100),
+        40_000,
+        Ipv4Addr::new(203, 0, 113, 9),
+        443,
+        TCP,
+    );
+
+    fn matches(policy: &Policy, tuple: &Tuple) -> bool {
+        policy.matches(&Question {
+            ingress: InterfaceId(1),
+            tuple,
+            source: tuple.src_v4().unwrap(),
+            destination: tuple.dst_v4().unwrap(),
+            hop: None,
+        })
+    }
+
+    #[test]
+    fn each_condition_alone() {
+        let any = || Policy::any("any", PolicyAction::Allow);
+        let prefix = |a, b, c, d, length| vec![Prefix::new(Ipv4Addr::new(a, b, c, d), length)];
+        for (policy, expected) in [
+            (any(), true),
+            (
+                Policy {
+                    from: InterfaceSet::NONE.with(InterfaceId(1)),
+                    ..any()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    from: InterfaceSet::NONE.with(InterfaceId(2)),
+                    ..any()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    source: prefix(192, 0, 2, 0, 24),
+                    ..any()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    source: prefix(192, 0, 2, 0, 26),
+                    ..any()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    destination: prefix(203, 0, 113, 9, 32),
+                    ..any()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    destination: prefix(192, 0, 2, 0, 24),
+                    ..any()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    protocols: vec![UDP, TCP],
+                    ..any()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    protocols: vec![UDP],
+                    ..any()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    source_ports: vec![1..=9, 40_000..=40_000],
+                    ..any()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    source_ports: vec![1..=39_999, 40_001..=65_535],
+                    ..any()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    destination_ports: vec![443..=443],
+                    ..any()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    destination_ports: vec![80..=442],
+                    ..any()
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(matches(&policy, &WEB), expected, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn ports_match_nothing_that_has_none() {
+        let ports = Policy {
+            destination_ports: vec![0..=65_535],
+            ..Policy::any("ports", PolicyAction::Allow)
+        };
+        for (protocol, expected) in [(TCP, true), (UDP, true), (1, false), (47, false)] {
+            assert_eq!(matches(&ports, &Tuple { protocol, ..WEB }), expected);
+        }
+    }
+}

@@ -369,3 +369,13 @@ fn without_a_route_the_sender_is_told() {
         ],
     );
 }
+
+#[test]
+fn a_port_without_queues_gives_and_takes_nothing() {
+    let mut port: Option<forward::MemoryPort> = None;
+    let mut burst = dpdk::Burst::new();
+    assert_eq!(forward::PortIo::receive(&mut port, &mut burst), 0);
+    burst.push(mbuf(&arp())).unwrap();
+    assert_eq!(forward::PortIo::transmit(&mut port, &mut burst), 0);
+    assert_eq!(burst.len(), 1, "the unsent stay");
+}

@@ -110,6 +110,26 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// What the control core would publish.
+    pub fn snapshot(&self) -> Snapshot {
+        let settings = SnapshotSettings {
+            unit: self.unit,
+            interfaces: self.interfaces.clone(),
+            routes: vec![Route {
+                to: Prefix::ALL,
+                interface: WAN,
+                gateway: Some(ROUTER),
+            }],
+            policies: self.policies.clone(),
+            workers: self.workers,
+            heartbeat_ethertype: forward::HEARTBEAT_ETHERTYPE,
+            limits: self.limits,
+        };
+        Snapshot::build(&dpdk().0, settings)
+            .unwrap()
+            .with_role(self.primary, TERM)
+    }
+
     /// The usual gateway with a smaller MTU on the WAN.
     pub fn narrow(mtu: u16) -> Self {
         let mut plan = Self::default();
@@ -196,25 +216,8 @@ pub struct Gateway {
 impl Gateway {
     pub fn new(plan: Plan) -> Self {
         static SEED: AtomicU32 = AtomicU32::new(1);
-        let (eal, pool) = dpdk();
-        let snapshot = Snapshot::build(
-            eal,
-            SnapshotSettings {
-                unit: plan.unit,
-                interfaces: plan.interfaces,
-                routes: vec![Route {
-                    to: Prefix::ALL,
-                    interface: WAN,
-                    gateway: Some(ROUTER),
-                }],
-                policies: plan.policies,
-                workers: plan.workers,
-                heartbeat_ethertype: forward::HEARTBEAT_ETHERTYPE,
-                limits: plan.limits,
-            },
-        )
-        .unwrap()
-        .with_role(plan.primary, TERM);
+        let pool = &dpdk().1;
+        let snapshot = plan.snapshot();
         let snapshot = Publisher::new(snapshot);
         let neighbours = Publisher::new(Neighbours::build(&usual_neighbours()));
         let seed = u64::from(SEED.fetch_add(1, Ordering::Relaxed));
