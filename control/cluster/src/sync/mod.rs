@@ -254,6 +254,8 @@ pub struct Sync {
     /// Ranges in which another unit than the primary wrote late, and since when there are any.
     suspect: RangeSet,
     suspect_since: Time,
+    /// Ranges that were repaired by this unit as a primary that was not whole: again once it is.
+    unsettled: RangeSet,
     repair: Option<Repair>,
     repairs: u32,
     /// Since when a repair is called for and was not begun.
@@ -264,7 +266,7 @@ pub struct Sync {
     reading: Option<(UnitId, usize)>,
     /// Segments of dead units that are passed on when there is room, with their shard.
     inherited: VecDeque<(u16, Box<[u8]>)>,
-    /// When a change was last applied.
+    /// When a change was last applied, or known to be in a worker's ring or lost there.
     last_applied: Time,
     outbox: VecDeque<Output>,
     budget: Budget,
@@ -297,6 +299,7 @@ impl Sync {
             overflow: RangeSet::EMPTY,
             suspect: RangeSet::EMPTY,
             suspect_since: Time::NEVER,
+            unsettled: RangeSet::EMPTY,
             repair: None,
             repairs: 0,
             serve_since: Time::NEVER,
@@ -408,6 +411,7 @@ impl Sync {
         if self.settings.session_sync && self.peers.iter().any(Option::is_some) {
             self.counters.overflows += 1;
             self.overflow = self.overflow.union(&ranges);
+            self.last_applied = self.now;
             self.deadline = Time(0);
         }
     }
@@ -536,7 +540,9 @@ impl Sync {
     fn has_everything(&self, peer: &Peer) -> bool {
         let acknowledged =
             |(stream, progress): (&Outgoing, &peer::Progress)| progress.acked + 1 == stream.next();
-        peer.dirty.is_empty() && self.streams.iter().zip(&peer.progress).all(acknowledged)
+        // Who never copied a primary's state cannot have all of it.
+        let copied = !peer.fresh || self.primary != Some(self.settings.unit);
+        copied && peer.dirty.is_empty() && self.streams.iter().zip(&peer.progress).all(acknowledged)
     }
 
     /// Queues a change for all peers; without room the window moves on.

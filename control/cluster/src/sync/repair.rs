@@ -124,6 +124,9 @@ impl Sync {
         }
         let same = self.last_primary == Some((unit, term));
         self.last_primary = Some((unit, term));
+        if unit != self.settings.unit {
+            self.unsettled = RangeSet::EMPTY;
+        }
         if unit != self.settings.unit && !continues {
             self.whole = false;
             if !same {
@@ -172,7 +175,11 @@ impl Sync {
         for (unit, _) in rest.iter().filter(|(_, wanted)| !wanted) {
             self.want(*unit, RangeSet::ALL, true);
         }
-        self.whole = rest.is_empty();
+        if rest.is_empty() {
+            self.whole = true;
+            self.overflow = self.overflow.union(&self.unsettled);
+            self.unsettled = RangeSet::EMPTY;
+        }
     }
 
     /// Wants a repair by `unit`; replaces an earlier want that it includes.
@@ -366,8 +373,14 @@ impl Sync {
         else {
             return true;
         };
-        if !begin.authoritative || self.primary != Some(from) {
+        if !begin.authoritative {
             return true;
+        }
+        match self.primary {
+            Some(primary) if primary == from => {}
+            Some(_) => return true,
+            // It may be the primary still, once it is heard again.
+            None => return false,
         }
         while shard < table.shards() {
             if slot >= table.slots(shard) {
@@ -546,6 +559,9 @@ impl Sync {
     fn start_repair(&mut self, ranges: RangeSet, targets: u16, answers: Vec<u8>) {
         let primary = self.primary == Some(self.settings.unit);
         let term = Version(u64::from(self.term) << TERM_SHIFT);
+        if primary && !self.whole {
+            self.unsettled = self.unsettled.union(&ranges);
+        }
         self.repairs += 1;
         self.counters.repairs_begun += 1;
         self.repair = Some(Repair {
@@ -587,6 +603,8 @@ impl Sync {
         while self.streams[shard].next() < limit && self.budget.slots > 0 {
             let stream = &mut self.streams[shard];
             match &mut repair.cursors[shard] {
+                // What waits may be older than the table; behind the begin it would count as mentioned.
+                Cursor::Unbegun if stream.waiting() > 0 => break,
                 cursor @ Cursor::Unbegun => {
                     stream.append_begin(&RepairBegin {
                         id: repair.id,
