@@ -321,3 +321,119 @@ fn positions(
     }
     Ok(list)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Written by hand from the table above.
+    const GOLDEN: [&str; 4] = [
+        "000102030217c8010003000200000009000005dc000100020000271000000000",
+        "0000ea600000000000c0ffee0000000500000064000000000000000700fa0467",
+        "772d6105302e312e300102000000000000009900030101000100000000000000",
+        "2a",
+    ];
+
+    fn golden() -> Vec<u8> {
+        let digits = GOLDEN.concat();
+        (0..digits.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn golden_heartbeat() {
+        let unit = |id| UnitId::new(id).unwrap();
+        let beat = Heartbeat {
+            term: 0x01_0203,
+            role: Role::Primary,
+            workers: true,
+            eligible: true,
+            synced: true,
+            yielding: false,
+            preempt: true,
+            maintenance: false,
+            leaving: false,
+            priority: 200,
+            link: LinkId(1),
+            successor: None,
+            primary: Some(unit(3)),
+            shards: 2,
+            primary_term: 9,
+            primary_silence: Duration::from_micros(1_500),
+            health: Health {
+                healthy: 1,
+                total: 2,
+            },
+            interval: Duration::from_millis(10),
+            age: Duration::from_secs(60),
+            config_hash: 0xC0_FFEE,
+            load: Load {
+                sessions: 5,
+                capacity: 100,
+                packets_per_second: 7,
+                busy_permille: 250,
+            },
+            name: "gw-a".try_into().unwrap(),
+            software: "0.1.0".try_into().unwrap(),
+            heard: [Heard {
+                unit: unit(2),
+                boot: Boot(0x99),
+                links: 3,
+            }]
+            .into_iter()
+            .collect(),
+            positions: [Position {
+                origin: unit(1),
+                shard: 1,
+                segment: 42,
+            }]
+            .into_iter()
+            .collect(),
+        };
+        assert_eq!(beat.encode(), golden());
+        assert_eq!(Heartbeat::decode(&golden()), Ok(beat));
+    }
+
+    #[test]
+    fn truncation_is_noticed_and_what_is_appended_is_ignored() {
+        let golden = golden();
+        for len in 0..golden.len() {
+            assert_eq!(Heartbeat::decode(&golden[..len]), Err(Malformed::Truncated));
+        }
+        let longer = [&golden[..], &[1, 2, 3]].concat();
+        assert_eq!(Heartbeat::decode(&longer), Heartbeat::decode(&golden));
+    }
+
+    #[test]
+    fn values_out_of_their_limits_are_refused() {
+        let cases = [
+            (4, 5, "role"),
+            (7, 16, "link"),
+            (8, 17, "unit"),
+            (0, 1, "term"),
+            (21, 3, "health"),
+        ];
+        for (offset, value, name) in cases {
+            let mut body = golden();
+            body[offset] = value;
+            assert_eq!(Heartbeat::decode(&body), Err(Malformed::Value(name)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read_and_written_alike(
+            start in 0..95_usize, noise in proptest::collection::vec(any::<u8>(), 0..300)
+        ) {
+            let mut body = golden();
+            body.truncate(start);
+            body.extend(noise);
+            if let Ok(beat) = Heartbeat::decode(&body) {
+                prop_assert_eq!(Heartbeat::decode(&beat.encode()), Ok(beat));
+            }
+        }
+    }
+}
