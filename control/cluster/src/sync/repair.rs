@@ -68,7 +68,7 @@ impl Peer {
 }
 
 impl Collection {
-    fn new(begin: Begin, now: Time) -> Self {
+    fn new(begin: Begin, now: Time, settle: Duration) -> Self {
         Self {
             begin,
             begun: 0,
@@ -76,6 +76,7 @@ impl Collection {
             mentioned: Some(HashMap::new()),
             sweep: None,
             progress: now,
+            visible: now + settle,
         }
     }
 
@@ -94,9 +95,10 @@ impl Collection {
     }
 }
 
-/// Takes the oldest repair that ended, if nothing is left to come for it.
-fn take_ended(collections: &mut VecDeque<Collection>) -> Option<Collection> {
-    let position = collections.iter().position(|c| c.sweep.is_some())?;
+/// Takes the oldest repair that can be swept after.
+fn take_ended(collections: &mut VecDeque<Collection>, now: Time) -> Option<Collection> {
+    let ready = |c: &Collection| c.sweep.is_some() && now >= c.visible;
+    let position = collections.iter().position(ready)?;
     collections.remove(position)
 }
 
@@ -304,7 +306,7 @@ impl Sync {
 
     /// A repair begins in a stream of `from`.
     pub(super) fn begin_collection(&mut self, from: UnitId, begin: Begin) {
-        let now = self.now;
+        let (now, settle) = (self.now, self.settings.limits.settle);
         let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
         };
@@ -313,7 +315,8 @@ impl Sync {
         }
         let newest = peer.collections.back().map(|c| c.begin.id);
         if newest.is_none_or(|id| id < begin.id) {
-            peer.collections.push_back(Collection::new(begin, now));
+            peer.collections
+                .push_back(Collection::new(begin, now, settle));
         }
         for collection in &mut peer.collections {
             if collection.begin.id == begin.id {
@@ -345,11 +348,12 @@ impl Sync {
 
     /// Looks for stale sessions after repairs, a part of the table at a time.
     pub(super) fn sweep(&mut self, table: &dyn SessionSource) {
+        let now = self.now;
         for unit in units() {
             let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
                 continue;
             };
-            let Some(mut collection) = take_ended(&mut peer.collections) else {
+            let Some(mut collection) = take_ended(&mut peer.collections, now) else {
                 continue;
             };
             if self.sweep_after(table, unit, &mut collection) {
@@ -654,6 +658,11 @@ impl Sync {
         for (_, peer) in self.live_peers() {
             if !peer.dirty.is_empty() && self.repair.is_none() {
                 deadline = deadline.min(peer.dirty_since + NEGLECT);
+            }
+            for collection in peer.collections.iter().filter(|c| c.sweep.is_some()) {
+                if self.now < collection.visible {
+                    deadline = deadline.min(collection.visible);
+                }
             }
             let Some(want) = &peer.want else { continue };
             let answer = |c: &&Collection| c.begin.answer == Some(want.id);
