@@ -4,6 +4,11 @@
 //! A run is drawn from one seed. A seed that fails prints the command that runs it again; with
 //! `SIMULATOR_TRACE=1` that tells what happened. `SIMULATOR_SEEDS=FROM..TO` chooses others.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts only functions marked as tests"
+)]
+
 mod checks;
 mod faults;
 mod options;
@@ -132,5 +137,28 @@ fn a_seed_means_the_same_every_time() {
     };
     for seed in 0..20 {
         assert_eq!(end(seed), end(seed));
+    }
+}
+
+/// Seeds that found a mistake once, and what it was.
+#[test]
+fn named_seeds() {
+    let cases = [
+        (
+            36,
+            "a primary that restarted empty, in the term it had before, was taken for the same one",
+        ),
+        (
+            131,
+            "two primaries wrote in one term; the one that stepped down kept what it had written",
+        ),
+        (
+            49,
+            "a unit waited for ever for a copy that had been cut short",
+        ),
+    ];
+    for (seed, mistake) in cases {
+        eprintln!("seed {seed}: {mistake}");
+        run(seed);
     }
 }
