@@ -17,6 +17,10 @@ use crate::unit::{Programs, Unit};
 /// Where running labs leave their state, one directory each.
 const STATE: &str = "/run/tidegate-lab";
 
+/// Seconds after its start from which a unit may take over: a fresh one listens for the hold-down,
+/// one second here, and its uptime is told in whole seconds.
+const SETTLED_S: u64 = 2;
+
 /// How large a lab is and how its units are configured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabSettings {
@@ -190,8 +194,8 @@ impl Lab {
         Ok(first)
     }
 
-    /// Waits until the running units are one whole cluster: one primary, the rest subordinates,
-    /// each hearing and in step with every other.
+    /// Waits until the running units are one whole cluster: one primary, the rest subordinates that
+    /// could take over, each hearing and in step with every other.
     ///
     /// # Errors
     ///
@@ -285,6 +289,9 @@ fn find_flaw(reports: &[Status], sessions: u64) -> Option<String> {
                 "{name} holds {} sessions of {sessions}",
                 status.sessions.total
             ));
+        }
+        if status.uptime_s < SETTLED_S {
+            return Some(format!("{name} has only just started"));
         }
         if !status.synced {
             return Some(format!("{name} does not hold everything yet"));

@@ -11,6 +11,7 @@ mod site;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -102,31 +103,33 @@ fn icmp_errors_come_back() {
 }
 
 #[test]
-fn what_no_policy_allows_is_dropped() {
+fn what_no_policy_allows_is_dropped_and_counted() {
     let site = Site::up();
-    let (primary, _) = site.lab.primary().unwrap();
-    let before = site
-        .lab
-        .unit(primary.id())
-        .unwrap()
-        .status()
-        .unwrap()
-        .sessions
-        .total;
-    let socket = site
+    let id = site.lab.primary().unwrap().0.id();
+    let dropped = || site.counter(id, "drop_policy_default");
+    let before = dropped();
+    site.server()
+        .ip(&format!("route add {CLIENT_LAN}/32 via {CLUSTER_WAN}\n"))
+        .unwrap();
+    let inner = site
+        .client()
+        .run(|| Ok(UdpSocket::bind((CLIENT_LAN, 4_002))?))
+        .unwrap();
+    inner
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let outer = site
         .server()
         .run(|| Ok(UdpSocket::bind((SERVER_WAN, 0))?))
         .unwrap();
-    socket.connect((CLUSTER_WAN, 4_002)).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
-    socket.send(b"let me in").unwrap();
+    for _ in 0..3 {
+        outer.send_to(b"let me in", (CLIENT_LAN, 4_002)).unwrap();
+    }
     assert_eq!(
-        socket.recv(&mut [0; 16]).unwrap_err().kind(),
+        inner.recv(&mut [0; 16]).unwrap_err().kind(),
         ErrorKind::WouldBlock
     );
-    assert_eq!(primary.status().unwrap().sessions.total, before);
+    assert_eq!(dropped() - before, 3);
 }
 
 #[test]
@@ -345,9 +348,10 @@ fn a_unit_with_another_key_takes_nothing_over() {
     let config = fs::read_to_string(second.config()).unwrap();
     let other_key = site.lab.directory().join("other.key");
     fs::write(&other_key, "00112233445566778899aabbccddeeff".repeat(2)).unwrap();
+    fs::set_permissions(&other_key, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(second.config(), config.replace("cluster.key", "other.key")).unwrap();
     second.start().unwrap();
-    let name = "cluster_authentication_failed";
+    let name = "cluster_rejected_bad_authentication";
     wait_for("refused heartbeats", Duration::from_secs(5), || {
         let refused = site.counter(1, name);
         Ok(if refused > 100 {
