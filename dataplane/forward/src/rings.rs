@@ -133,7 +133,7 @@ impl DirtyRanges {
 /// How many items each ring holds, per worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSizes {
-    /// Packets to the control core.
+    /// Packets to the control core. A quarter is kept for heartbeats, another for ARP.
     pub punt: usize,
     /// Packets from the control core.
     pub inject: usize,

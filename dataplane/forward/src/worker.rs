@@ -235,14 +235,20 @@ impl<P: PortIo> Core<P> {
         frames
     }
 
-    /// Gives a packet to the control core.
+    /// Gives a packet to the control core. What anybody can send leaves room in the ring for what
+    /// the cluster lives by: a flood must not look like the death of a unit.
     fn punt(&mut self, reason: PuntReason, interface: InterfaceId, mbuf: Mbuf) {
-        let event = match reason {
-            PuntReason::Arp => Event::PuntedArp,
-            PuntReason::Heartbeat => Event::PuntedHeartbeat,
-            PuntReason::Local => Event::PuntedLocal,
-            PuntReason::NeighbourMissing { .. } => Event::PuntedNeighbour,
+        let capacity = self.rings.punt.buffer().capacity();
+        let (event, reserved) = match reason {
+            PuntReason::Heartbeat => (Event::PuntedHeartbeat, 0),
+            PuntReason::Arp => (Event::PuntedArp, capacity / 4),
+            PuntReason::Local => (Event::PuntedLocal, capacity / 2),
+            PuntReason::NeighbourMissing { .. } => (Event::PuntedNeighbour, capacity / 2),
         };
+        if self.rings.punt.slots() <= reserved {
+            self.counters.lose(Drop::PuntFull);
+            return;
+        }
         let punted = Punted {
             reason,
             interface,

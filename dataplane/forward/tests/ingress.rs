@@ -278,6 +278,36 @@ fn full_rings_drop_and_count() {
 }
 
 #[test]
+fn a_flood_leaves_room_for_arp_and_heartbeats() {
+    let mut gateway = Gateway::new(Plan {
+        rings: RingSizes {
+            punt: 8,
+            ..RingSizes::default()
+        },
+        ..Plan::default()
+    });
+    let local = frames::echo(LAN, &Tuple::v4(CLIENT, 9, LAN_ADDRESS, 0, 1));
+    let heartbeat = raw(unit_mac(LAN), 0x88b5);
+    let before = gateway.counts();
+    for frame in [local, arp(), heartbeat] {
+        for _ in 0..5 {
+            gateway.send(LAN, &frame);
+        }
+        gateway.turn();
+    }
+    gateway.assert_moved(
+        &before,
+        &[
+            ("drop punt_full", 7),
+            ("lan rx", 15),
+            ("punted_arp", 2),
+            ("punted_heartbeat", 2),
+            ("punted_local", 4),
+        ],
+    );
+}
+
+#[test]
 fn the_time_to_live_runs_out_here() {
     let mut gateway = Gateway::new(Plan::default());
     let short = |ttl| {
