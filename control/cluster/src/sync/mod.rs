@@ -258,6 +258,8 @@ pub struct Sync {
     unsettled: RangeSet,
     repair: Option<Repair>,
     repairs: u32,
+    /// The last number of a request, see [`first_request`].
+    requests: u32,
     /// Since when a repair is called for and was not begun.
     serve_since: Time,
     /// Sessions removed in the sweep that is under way.
@@ -302,6 +304,7 @@ impl Sync {
             unsettled: RangeSet::EMPTY,
             repair: None,
             repairs: 0,
+            requests: first_request(settings.boot),
             serve_since: Time::NEVER,
             swept: 0,
             reading: None,
@@ -356,8 +359,8 @@ impl Sync {
         peer.answered = 0;
         peer.patience = peer::Patience::new();
         if let Some(want) = &mut peer.want {
-            peer.requests += 1;
-            want.id = peer.requests;
+            self.requests += 1;
+            want.id = self.requests;
             want.asked = false;
             want.flush = None;
         }
@@ -580,6 +583,13 @@ impl Sync {
         }
         self.send_deadline().min(self.repair_deadline())
     }
+}
+
+/// Where the numbers of requests begin: different in each boot, so that an answer to an earlier boot is not
+/// taken for this one's.
+fn first_request(boot: Boot) -> u32 {
+    let [a, b, c, d, ..] = boot.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+    u32::from_be_bytes([a, b, c, d]) >> 1
 }
 
 /// All units there can be.

@@ -119,8 +119,8 @@ pub(super) struct Want {
 #[derive(Debug)]
 pub(super) struct Collection {
     pub(super) begin: Begin,
-    /// Streams in which it began.
-    pub(super) begun: u16,
+    /// In which streams it began.
+    pub(super) begun: Vec<bool>,
     /// Streams in which it ended.
     pub(super) ended: u16,
     /// Newest version of each tuple mentioned since it began, by fingerprint; `None` once they were too many.
@@ -157,8 +157,6 @@ pub(super) struct Peer {
     pub(super) tell: Time,
     /// Its streams.
     pub(super) streams: Vec<Incoming>,
-    /// Numbers this unit's requests to it.
-    pub(super) requests: u32,
     pub(super) want: Option<Want>,
     /// Repairs that come in or are swept after, oldest first: a new one may begin in one stream while an
     /// older has not ended in another.
@@ -187,7 +185,6 @@ impl Peer {
             patience: Patience::new(),
             tell: Time(0),
             streams: (0..shards).map(|_| Incoming::default()).collect(),
-            requests: 0,
             want: None,
             collections: VecDeque::new(),
             copied: false,

@@ -3,7 +3,7 @@
 use super::frame::{self, Content, Receipts};
 use super::incoming::{Arrival, Event as Item};
 use super::record::{Record, take_record};
-use super::{Event, Malformed, Output, Sync};
+use super::{Event, Malformed, Output, Sync, units};
 use crate::{Boot, Delta, UnitId, range_of};
 
 /// Bits of a version below its term.
@@ -121,13 +121,13 @@ impl Sync {
     /// The next change of any peer to apply.
     pub(super) fn apply_next(&mut self) -> Option<Output> {
         loop {
-            let (from, item) = self.next_item()?;
+            let (from, shard, item) = self.next_item()?;
             match item {
                 Item::Change(delta) => {
-                    self.note_applied(from, &delta);
+                    self.note_applied(from, shard, &delta);
                     return Some(Output::Apply { from, delta });
                 }
-                Item::Begin(begin) => self.begin_collection(from, begin),
+                Item::Begin(begin) => self.begin_collection(from, shard, begin),
                 Item::End(id) => self.end_collection(from, id),
                 Item::Gap(segments) => {
                     self.counters.gaps += 1;
@@ -140,21 +140,21 @@ impl Sync {
     }
 
     /// The next thing in any stream; a stream is read to its end before another.
-    fn next_item(&mut self) -> Option<(UnitId, Item)> {
+    fn next_item(&mut self) -> Option<(UnitId, usize, Item)> {
         if let Some((unit, shard)) = self.reading {
             if let Some(item) = self.next_in(unit, shard) {
-                return Some((unit, item));
+                return Some((unit, shard, item));
             }
             self.reading = None;
         }
-        for unit in super::units() {
+        for unit in units() {
             let shards = self.peers[unit.index()]
                 .as_deref()
                 .map_or(0, |peer| peer.streams.len());
             for shard in 0..shards {
                 if let Some(item) = self.next_in(unit, shard) {
                     self.reading = Some((unit, shard));
-                    return Some((unit, item));
+                    return Some((unit, shard, item));
                 }
             }
         }
@@ -175,19 +175,19 @@ impl Sync {
     }
 
     /// Bookkeeping for a change that is handed out.
-    fn note_applied(&mut self, from: UnitId, delta: &Delta) {
+    fn note_applied(&mut self, from: UnitId, shard: usize, delta: &Delta) {
         let range = range_of(delta.tuple());
         let fingerprint = self.announced.fingerprint(delta.tuple());
         self.counters.deltas_applied += 1;
         self.last_applied = self.now;
-        for peer in self.peers.iter_mut().flatten() {
+        let units = units().zip(&mut self.peers);
+        for (unit, peer) in units.filter_map(|(unit, peer)| Some((unit, peer.as_mut()?))) {
             for collection in &mut peer.collections {
-                collection.mention(
-                    range,
-                    fingerprint,
-                    delta.version(),
-                    self.settings.limits.mentioned,
-                );
+                // Before its begin a stream tells what may be gone by now.
+                if unit != from || collection.begun.get(shard) == Some(&true) {
+                    let limit = self.settings.limits.mentioned;
+                    collection.mention(range, fingerprint, delta.version(), limit);
+                }
             }
         }
         let term = u64::from(self.term).max(self.highest.0 >> TERM_SHIFT);

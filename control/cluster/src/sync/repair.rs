@@ -68,10 +68,10 @@ impl Peer {
 }
 
 impl Collection {
-    fn new(begin: Begin, now: Time, settle: Duration) -> Self {
+    fn new(begin: Begin, streams: usize, now: Time, settle: Duration) -> Self {
         Self {
             begin,
-            begun: 0,
+            begun: vec![false; streams],
             ended: 0,
             mentioned: Some(HashMap::new()),
             sweep: None,
@@ -190,14 +190,14 @@ impl Sync {
         let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
             return;
         };
-        peer.requests += 1;
+        self.requests += 1;
         let before = peer.want.take();
         let ranges = before.as_ref().map_or(ranges, |w| w.ranges.union(&ranges));
         peer.want = Some(Want {
             ranges,
             needed: needed || before.is_some_and(|w| w.needed),
             full: ranges == RangeSet::ALL,
-            id: peer.requests,
+            id: self.requests,
             flush: None,
             ask: now,
             asked: false,
@@ -253,8 +253,8 @@ impl Sync {
                 return;
             }
             peer.collections.remove(position);
-            peer.requests += 1;
-            want.id = peer.requests;
+            self.requests += 1;
+            want.id = self.requests;
             want.asked = false;
             want.ask = self.now;
         }
@@ -305,7 +305,7 @@ impl Sync {
     }
 
     /// A repair begins in a stream of `from`.
-    pub(super) fn begin_collection(&mut self, from: UnitId, begin: Begin) {
+    pub(super) fn begin_collection(&mut self, from: UnitId, shard: usize, begin: Begin) {
         let (now, settle) = (self.now, self.settings.limits.settle);
         let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
@@ -313,14 +313,17 @@ impl Sync {
         if begin.targets & bit(self.settings.unit) == 0 {
             return;
         }
+        let streams = peer.streams.len();
         let newest = peer.collections.back().map(|c| c.begin.id);
         if newest.is_none_or(|id| id < begin.id) {
             peer.collections
-                .push_back(Collection::new(begin, now, settle));
+                .push_back(Collection::new(begin, streams, now, settle));
         }
         for collection in &mut peer.collections {
             if collection.begin.id == begin.id {
-                collection.begun += 1;
+                if let Some(begun) = collection.begun.get_mut(shard) {
+                    *begun = true;
+                }
             }
         }
         if peer.collections.len() > COLLECTIONS
@@ -339,8 +342,9 @@ impl Sync {
         for collection in peer.collections.iter_mut().filter(|c| c.begin.id == id) {
             collection.ended += 1;
             collection.progress = now;
-            let streams = (collection.begun, collection.ended);
-            if streams == (collection.begin.shards, collection.begin.shards) {
+            let begun = collection.begun.iter().filter(|begun| **begun).count();
+            let shards = collection.begin.shards;
+            if collection.ended == shards && begun == usize::from(shards) {
                 collection.sweep = Some((0, 0));
             }
         }
