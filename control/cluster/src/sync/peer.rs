@@ -129,6 +129,8 @@ pub(super) struct Collection {
     pub(super) sweep: Option<(u16, u32)>,
     /// When it last made progress.
     pub(super) progress: Time,
+    /// It was complete when its origin was succeeded by this unit: that one's last word.
+    pub(super) inherited: bool,
     /// When the table shows everything that was handed out before it began.
     pub(super) visible: Time,
 }

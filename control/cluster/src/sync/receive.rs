@@ -191,7 +191,10 @@ impl Sync {
             }
         }
         let term = u64::from(self.term).max(self.highest.0 >> TERM_SHIFT);
-        let old = delta.version().0 >> TERM_SHIFT < term || self.is_repairing(from);
+        // A session of another owner is what a survivor passes on, or a unit read out of its table.
+        let foreign = matches!(delta, Delta::Upsert { session, .. } if session.owner != from.get());
+        let old = delta.version().0 >> TERM_SHIFT < term;
+        let old = old || foreign || self.is_repairing(from);
         let late = old && self.primary != Some(from);
         self.highest = self.highest.max(delta.version());
         if !late {

@@ -76,6 +76,7 @@ impl Collection {
             mentioned: Some(HashMap::new()),
             sweep: None,
             progress: now,
+            inherited: false,
             visible: now + settle,
         }
     }
@@ -125,8 +126,10 @@ impl Sync {
             }
         }
         let same = self.last_primary == Some((unit, term));
-        self.last_primary = Some((unit, term));
-        if unit != self.settings.unit {
+        let before = self.last_primary.replace((unit, term));
+        if unit == self.settings.unit {
+            self.keep_last_word(before.map(|(unit, _)| unit));
+        } else {
             self.unsettled = RangeSet::EMPTY;
         }
         if unit != self.settings.unit && !continues {
@@ -137,6 +140,14 @@ impl Sync {
             }
         }
         self.want_copies();
+    }
+
+    /// This unit succeeds `predecessor`, whose complete repairs are still swept after.
+    fn keep_last_word(&mut self, predecessor: Option<UnitId>) {
+        let peer = predecessor.and_then(|unit| self.peers[unit.index()].as_deref_mut());
+        for collection in peer.into_iter().flat_map(|peer| &mut peer.collections) {
+            collection.inherited = collection.sweep.is_some();
+        }
     }
 
     /// True when the state of this unit is that of the new primary but for what its stream will say.
@@ -386,6 +397,8 @@ impl Sync {
         }
         match self.primary {
             Some(primary) if primary == from => {}
+            // Its last word; what was written since is above the floor.
+            Some(_) if collection.inherited => {}
             Some(_) => return true,
             // It may be the primary still, once it is heard again.
             None => return false,
@@ -427,6 +440,7 @@ impl Sync {
         self.outbox.push_back(Output::Apply { from, delta });
         self.counters.sessions_swept += 1;
         self.swept += 1;
+        self.last_applied = self.now;
     }
 
     fn finish_collection(&mut self, from: UnitId, collection: &Collection) {
@@ -437,6 +451,13 @@ impl Sync {
         let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
         };
+        if collection.begin.authoritative && collection.begin.ranges == RangeSet::ALL {
+            peer.fresh = false;
+        }
+        if swept > 0 && self.primary == Some(self.settings.unit) {
+            // Swept on its predecessor's word; the others have to hear it from this unit.
+            self.overflow = self.overflow.union(&collection.begin.ranges);
+        }
         let answered = peer
             .want
             .take_if(|want| collection.begin.answer == Some(want.id));
