@@ -126,6 +126,29 @@ impl Rejection {
     }
 }
 
+impl Rejection {
+    /// What it means.
+    #[must_use]
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::Truncated => "Shorter than it says, or than a header.",
+            Self::Version => "Another version of the protocol.",
+            Self::Cluster => "Another cluster's id.",
+            Self::Kind => "A kind that this version does not know.",
+            Self::Unit => "No unit has such an id.",
+            Self::Own => "This unit's own frame came back: a loop in the network.",
+            Self::DuplicateUnit => "This unit's id, from another start: two units have one id.",
+            Self::Addressee => "For another unit.",
+            Self::Authentication => "The tag is wrong: another key, or forged.",
+            Self::Replayed => "The sequence was seen before or is too old.",
+            Self::OldBoot => "A start of the peer that is over.",
+            Self::Malformed => "Sealed rightly, but the body makes no sense.",
+            Self::Unverified => "State from a unit that has not yet proved to be no recording.",
+            Self::Link => "A link that carries no heartbeats.",
+        }
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -93,6 +93,12 @@ impl RangeSet {
         bytes
     }
 
+    /// The set of these bits, range 0 in the lowest bit of the first word.
+    #[must_use]
+    pub const fn from_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+
     /// The inverse of [`RangeSet::to_bytes`].
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {

@@ -134,32 +134,42 @@ pub struct PeerLinkStatus {
     pub last_heard: Option<Duration>,
 }
 
-/// What was counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Heartbeats sent, over all links.
-    pub heartbeats_sent: u64,
-    /// Heartbeats accepted, over all links.
-    pub heartbeats_received: u64,
-    /// Synchronisation frames sent, over all links.
-    pub sync_frames_sent: u64,
-    /// Synchronisation frames accepted.
-    pub sync_frames_received: u64,
-    /// Synchronisation frames that had no link to go out on.
-    pub sync_frames_unsent: u64,
-    /// Promotions of this unit.
-    pub promotions: u64,
-    /// Demotions of this unit.
-    pub demotions: u64,
-    /// Episodes in which this unit and another were primary.
-    pub dual_primaries: u64,
-    /// Times that a peer was given up.
-    pub peers_lost: u64,
-    /// Rounds of announcements asked for.
-    pub announcements: u64,
-    /// Times that this unit was itself stopped for longer than two heartbeat intervals.
-    pub pauses: u64,
-    rejected: [u64; Rejection::ALL.len()],
+/// Declares a set of counters together with the names and meanings that operators see.
+macro_rules! counters {
+    ($(#[$about:meta])* $set:ident { $($name:ident: $help:literal;)+ } $($extra:ident: $kind:ty)?) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $set {
+            $(#[doc = $help] pub $name: u64,)+
+            $($extra: $kind,)?
+        }
+
+        impl $set {
+            /// Name, meaning and value of each.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $help, self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+pub(crate) use counters;
+
+counters! {
+    /// What was counted since the start.
+    Counters {
+        heartbeats_sent: "Heartbeats sent, over all links.";
+        heartbeats_received: "Heartbeats accepted, over all links.";
+        sync_frames_sent: "Synchronisation frames sent, over all links.";
+        sync_frames_received: "Synchronisation frames accepted.";
+        sync_frames_unsent: "Synchronisation frames that had no link to go out on.";
+        promotions: "Promotions of this unit.";
+        demotions: "Demotions of this unit.";
+        dual_primaries: "Episodes in which this unit and another were primary.";
+        peers_lost: "Times that a peer was given up.";
+        announcements: "Rounds of announcements asked for.";
+        pauses: "Times that this unit was itself stopped for longer than two heartbeat intervals.";
+    }
+    rejected: [u64; Rejection::ALL.len()]
 }
 
 impl Counters {

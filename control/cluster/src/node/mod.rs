@@ -211,6 +211,16 @@ impl Node {
         self.load = load;
     }
 
+    /// Follows a configuration that changed while it runs; goes out with the next heartbeat.
+    pub fn handle_settings(&mut self, priority: u8, preempt: bool, config_hash: u64, now: Time) {
+        self.observe(now);
+        self.settings.priority = priority;
+        self.settings.preempt = preempt;
+        self.settings.config_hash = config_hash;
+        self.beat_due = now;
+        self.decide(now);
+    }
+
     /// The next thing to do, until there is none.
     pub fn poll(&mut self, table: &dyn SessionSource, now: Time) -> Option<Action> {
         if self.actions.is_empty() && !self.left {

@@ -1,0 +1,239 @@
+//! The control core: one thread that decides. It feeds the cluster's state machine with what
+//! happened and carries out what that says; it never touches a user's packet except to hold one
+//! that waits for a neighbour.
+//!
+//! One turn takes in everything that is there, lets the state machines run, and tells when it wants
+//! to be called again. Operators reach it by closures that run between two turns, so no view of it
+//! is ever half old.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use cluster::{LinkId, Node, Time, UnitId};
+use config::{Config, Idle};
+use crossbeam::channel::Receiver;
+use dpdk::{Burst, Eal, Port};
+use forward::{
+    DeltaNotice, DirtyRanges, InterfaceId, Neighbours, Publisher, Punted, Snapshot, TableCommand,
+    WorkerCounters,
+};
+use packet::Mac;
+use rtrb::{Consumer, Producer};
+
+use crate::carrier::CarrierChange;
+use crate::clock::{Clock, boot, tick};
+use crate::counters::ControlCounters;
+use crate::events::Events;
+use crate::host::Host;
+use crate::outgoing::Outgoing;
+use crate::startup::{self, Started};
+use crate::table::Table;
+use crate::{carrier, plan, workers};
+
+mod act;
+mod intake;
+mod operate;
+mod report;
+
+/// Longest pause of a control core that may sleep: what a frame or an operator waits at most.
+const LONGEST_PAUSE: Duration = Duration::from_micros(500);
+/// A worker that did not turn for so long is stuck. Above what a busy machine keeps a thread waiting.
+const WORKER_PATIENCE: Duration = Duration::from_millis(250);
+/// How often load, devices without netlink and published neighbours are looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// What operators ask of the control core.
+pub(crate) type Request = Box<dyn FnOnce(&mut Control) + Send>;
+
+/// A worker, seen from here.
+struct WorkerSide {
+    punted: Consumer<Punted>,
+    deltas: Consumer<DeltaNotice>,
+    commands: Producer<TableCommand>,
+    dirty: Arc<DirtyRanges>,
+    counters: Arc<WorkerCounters>,
+    thread: Option<JoinHandle<()>>,
+    /// Changes of other units that its ring had no room for, in order.
+    deferred: VecDeque<TableCommand>,
+    turns: u64,
+    turned: Time,
+    stalled: bool,
+}
+
+/// An interface, seen from here.
+struct InterfaceSide {
+    port: Port,
+    /// Its place among the cluster's links, if it is one.
+    link: Option<LinkId>,
+    up: bool,
+    /// The state comes from netlink, because the device always says "up".
+    watched: bool,
+    mac_filter: Option<dpdk::MacFilter>,
+}
+
+/// Everything that the control core owns.
+pub(crate) struct Control {
+    clock: Clock,
+    config: Config,
+    eal: Arc<Eal>,
+    node: Node,
+    /// Interface of each link of the cluster.
+    links: Vec<InterfaceId>,
+    interfaces: Vec<InterfaceSide>,
+    workers: Vec<WorkerSide>,
+    snapshot: Publisher<Snapshot>,
+    neighbours: Publisher<Neighbours>,
+    table: Table,
+    host: Host,
+    outgoing: Outgoing,
+    carriers: Receiver<CarrierChange>,
+    requests: Receiver<Request>,
+    events: Events,
+    counters: ControlCounters,
+    received: Burst,
+    multicast: Mac,
+    housekeeping_due: Time,
+    forwarded: (Time, u64),
+    stop: Arc<AtomicBool>,
+    left: bool,
+}
+
+impl Control {
+    /// Starts the data plane and the cluster's state machine. The calling thread is the control core
+    /// from here on.
+    pub(crate) fn start(config: Config, requests: Receiver<Request>) -> Result<Self> {
+        let clock = Clock::start();
+        let watched = startup::kernel_interfaces(&config)?;
+        let unit = UnitId::new(config.unit.id).context("unit id is not in 1..=16")?;
+        let boot = boot().context("no random numbers")?;
+        let started = startup::start(&config, clock)?;
+        let now = clock.now();
+        let node = Node::new(plan::cluster(&config, unit, boot), now)?;
+        let links: Vec<_> = plan::links(&config)
+            .into_iter()
+            .map(plan::interface_id)
+            .collect();
+        let Started {
+            eal,
+            pool,
+            ports,
+            sync_queues,
+            workers,
+            readers,
+            snapshot,
+            neighbours,
+            stop,
+        } = started;
+        let interfaces = (0..)
+            .map(InterfaceId)
+            .zip(ports)
+            .map(|(id, port)| InterfaceSide {
+                watched: watched.values().any(|&index| index == id.index()),
+                link: (0..)
+                    .map(LinkId)
+                    .zip(&links)
+                    .find(|(_, of)| **of == id)
+                    .map(|(link, _)| link),
+                up: false,
+                mac_filter: None,
+                port,
+            })
+            .collect();
+        let mut inject = None;
+        let workers = workers
+            .into_iter()
+            .map(|worker| {
+                let rings = worker.rings;
+                inject.get_or_insert(rings.inject);
+                WorkerSide {
+                    punted: rings.punted,
+                    deltas: rings.deltas,
+                    commands: rings.commands,
+                    dirty: rings.dirty,
+                    counters: worker.counters,
+                    thread: Some(worker.thread),
+                    deferred: VecDeque::new(),
+                    turns: 0,
+                    turned: now,
+                    stalled: true,
+                }
+            })
+            .collect();
+        let inject = inject.ok_or_else(|| anyhow!("no worker"))?;
+        Ok(Self {
+            clock,
+            node,
+            links,
+            interfaces,
+            workers,
+            snapshot,
+            neighbours,
+            table: Table::new(readers, startup::timeouts(&config.timeouts)),
+            host: Host::new(),
+            outgoing: Outgoing::new(pool, inject, sync_queues),
+            carriers: carrier::watch(watched)?,
+            requests,
+            events: Events::default(),
+            counters: ControlCounters::default(),
+            received: Burst::new(),
+            multicast: plan::cluster_multicast(config.cluster.id),
+            housekeeping_due: now,
+            forwarded: (now, 0),
+            stop,
+            left: false,
+            eal: Arc::new(eal),
+            config,
+        })
+    }
+
+    /// Turns until the unit has left its cluster.
+    pub(crate) fn run(&mut self) {
+        workers::prefer(workers::CONTROL_NICENESS);
+        while !self.left {
+            let deadline = self.turn();
+            if self.config.cpu.idle == Idle::Sleep {
+                let pause = deadline.since(self.clock.now()).min(LONGEST_PAUSE);
+                if !pause.is_zero() {
+                    std::thread::sleep(pause);
+                }
+            }
+        }
+        self.end_workers();
+    }
+
+    /// Takes in everything that is there, decides, acts. Returns when it wants to be called again.
+    fn turn(&mut self) -> Time {
+        let now = self.clock.now();
+        self.table.now = tick(now);
+        self.take_carriers(now);
+        self.take_sync_frames(now);
+        self.take_punted(now);
+        self.take_deltas(now);
+        self.watch_workers(now);
+        while let Ok(request) = self.requests.try_recv() {
+            request(self);
+        }
+        self.act(now);
+        self.serve_neighbours(now);
+        if now >= self.housekeeping_due {
+            self.housekeeping_due = now + HOUSEKEEPING;
+            self.keep_house(now);
+        }
+        self.node.next_deadline().min(self.housekeeping_due)
+    }
+
+    fn end_workers(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("a worker had panicked");
+            }
+        }
+    }
+}

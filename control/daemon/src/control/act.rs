@@ -1,0 +1,196 @@
+//! What the cluster's state machine wants done.
+
+use api::EventLevel;
+use cluster::{Action, Delta, Event, Role, Time};
+use config::NextHop;
+use forward::TableCommand;
+
+use super::Control;
+use crate::announce::announcements;
+use crate::clock::tick;
+use crate::host::Outlet;
+use crate::plan::interface_id;
+
+impl Control {
+    pub(super) fn act(&mut self, now: Time) {
+        while let Some(action) = self.node.poll(&self.table, now) {
+            match action {
+                Action::Send { link, payload } => {
+                    let Some(&interface) = self.links.get(link.index()) else {
+                        continue;
+                    };
+                    let mac = self.interfaces[interface.index()].port.mac();
+                    let ether_type = self.config.cluster.ether_type.to_be_bytes();
+                    let pieces = [&self.multicast.0[..], &mac, &ether_type, &payload];
+                    self.outgoing.send_pieces(interface, &pieces);
+                }
+                Action::Promote { term } => self.promote(term, now),
+                Action::Demote { role, term } => self.demote(role, term, now),
+                Action::RoleChanged { role, term } => self.tell_transition(role, term, now),
+                Action::Announce => self.announce(),
+                Action::Apply { delta, .. } => self.apply(delta),
+                Action::Event(event) => {
+                    self.events
+                        .record(now, level(&event), kind(&event), self.describe(&event));
+                }
+                Action::Left => self.left = true,
+            }
+        }
+        self.push_deferred();
+    }
+
+    /// The snapshot first, so that what the announcements bring finds workers that forward.
+    fn promote(&mut self, term: u32, now: Time) {
+        let promoted = self.snapshot.current().with_role(true, term);
+        self.snapshot.publish(promoted);
+        for (interface, side) in self
+            .snapshot
+            .current()
+            .interfaces
+            .iter()
+            .zip(&mut self.interfaces)
+        {
+            let Some(mac) = interface.virtual_mac else {
+                continue;
+            };
+            match side.port.add_mac(mac.0) {
+                Ok(filter) => side.mac_filter = Some(filter),
+                Err(error) => {
+                    let message = format!("interface {}: {error}", interface.name);
+                    self.events
+                        .record(now, EventLevel::Error, "virtual_mac", message);
+                }
+            }
+        }
+        for route in &self.config.routes {
+            if let NextHop::Gateway { interface, address } = route.next_hop {
+                self.host
+                    .resolver
+                    .prefetch(interface_id(interface), address, tick(now));
+            }
+        }
+        self.tell_transition(Role::Primary, term, now);
+    }
+
+    fn demote(&mut self, role: Role, term: u32, now: Time) {
+        let demoted = self.snapshot.current().with_role(false, term);
+        self.snapshot.publish(demoted);
+        for (interface, side) in self
+            .snapshot
+            .current()
+            .interfaces
+            .iter()
+            .zip(&mut self.interfaces)
+        {
+            if let Some(mac) = interface.virtual_mac
+                && let Err(error) = side.port.remove_mac(mac.0)
+            {
+                let message = format!("interface {}: {error}", interface.name);
+                self.events
+                    .record(now, EventLevel::Error, "virtual_mac", message);
+            }
+        }
+        self.tell_transition(role, term, now);
+    }
+
+    fn tell_transition(&mut self, role: Role, term: u32, now: Time) {
+        let cause = self
+            .node
+            .transitions()
+            .next_back()
+            .map(|last| last.cause.to_string());
+        let message = format!("{role} in term {term}: {}", cause.unwrap_or_default());
+        self.events.record(now, EventLevel::Info, "role", message);
+    }
+
+    fn announce(&mut self) {
+        let snapshot = self.snapshot.current();
+        for announcement in announcements(&snapshot.interfaces) {
+            self.counters.announcements_sent += 1;
+            self.outgoing
+                .send(announcement.interface, &announcement.frame);
+        }
+    }
+
+    /// Hands a peer's change to the worker that the session belongs to here.
+    fn apply(&mut self, delta: Delta) {
+        let home = self.snapshot.current().home_of(delta.tuple());
+        let command = match delta {
+            Delta::Upsert { session, remaining } => TableCommand::Apply(session, remaining),
+            Delta::Remove { tuple, version } => TableCommand::Retract(tuple, version),
+        };
+        self.command(usize::from(home), command);
+    }
+
+    /// Sends a command to a worker, behind those that wait already.
+    pub(super) fn command(&mut self, worker: usize, command: TableCommand) {
+        let Some(worker) = self.workers.get_mut(worker) else {
+            return;
+        };
+        if !worker.deferred.is_empty() || worker.commands.is_full() {
+            self.counters.commands_deferred += 1;
+            worker.deferred.push_back(command);
+        } else {
+            // Not full, and nobody else pushes.
+            let _ = worker.commands.push(command);
+        }
+    }
+
+    fn push_deferred(&mut self) {
+        for worker in &mut self.workers {
+            while !worker.commands.is_full()
+                && let Some(command) = worker.deferred.pop_front()
+            {
+                let _ = worker.commands.push(command);
+            }
+        }
+    }
+
+    pub(super) fn serve_neighbours(&mut self, now: Time) {
+        let snapshot = self.snapshot.current();
+        self.host
+            .run(&snapshot, tick(now), &mut self.counters, &mut self.outgoing);
+        if let Some(neighbours) = self.host.resolver.take_changed() {
+            self.neighbours.publish(neighbours);
+        }
+    }
+
+    fn describe(&self, event: &Event) -> String {
+        let link = match event {
+            Event::PeerLinkUp { link, .. } | Event::PeerLinkDown { link, .. } => Some(*link),
+            _ => None,
+        };
+        let name = link
+            .and_then(|link| self.links.get(link.index()))
+            .and_then(|interface| self.config.interfaces.get(interface.index()));
+        match name {
+            Some(interface) => format!("{event} ({})", interface.name),
+            None => event.to_string(),
+        }
+    }
+}
+
+fn level(event: &Event) -> EventLevel {
+    match event {
+        Event::DualPrimary { .. } | Event::DuplicateUnit { .. } => EventLevel::Error,
+        Event::PeerDown { .. }
+        | Event::PeerLeft { .. }
+        | Event::PeerLinkDown { .. }
+        | Event::ConfigurationDiffers { .. } => EventLevel::Warning,
+        _ => EventLevel::Info,
+    }
+}
+
+fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::PeerUp { .. }
+        | Event::PeerDown { .. }
+        | Event::PeerRestarted { .. }
+        | Event::PeerLeft { .. } => "peer",
+        Event::PeerLinkUp { .. } | Event::PeerLinkDown { .. } => "peer_link",
+        Event::DualPrimary { .. } | Event::DualPrimaryEnded { .. } => "dual_primary",
+        Event::DuplicateUnit { .. } => "duplicate_unit",
+        Event::ConfigurationDiffers { .. } | Event::ConfigurationAgrees { .. } => "configuration",
+        _ => "cluster",
+    }
+}

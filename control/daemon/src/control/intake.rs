@@ -1,0 +1,219 @@
+//! What comes in: links, frames, packets of the workers, changes of sessions.
+
+use cluster::{Delta, LinkId, Load, RangeSet, Time};
+use config::Durability;
+use forward::{DeltaKind, DeltaNotice, InterfaceId, PuntReason};
+use session::Session;
+
+use super::{Control, WORKER_PATIENCE};
+use crate::clock::tick;
+use crate::startup::ETHERNET_HEADER;
+use api::EventLevel;
+
+/// Packets of one worker per turn.
+const PUNTED_PER_TURN: usize = 256;
+/// Changes of sessions per turn.
+const DELTAS_PER_TURN: usize = 4_096;
+/// Bursts of one sync interface per turn.
+const BURSTS_PER_TURN: usize = 16;
+/// So many changes of other units may wait for a worker before no more are taken in: the sender
+/// keeps them and sends them again.
+const DEFERRED_MAX: usize = 65_536;
+
+impl Control {
+    pub(super) fn take_carriers(&mut self, now: Time) {
+        while let Ok(change) = self.carriers.try_recv() {
+            self.link_changed(change.interface, change.up, now);
+        }
+    }
+
+    /// An interface gained or lost its carrier.
+    pub(super) fn link_changed(&mut self, index: usize, up: bool, now: Time) {
+        let Some(interface) = self.interfaces.get_mut(index) else {
+            return;
+        };
+        if interface.up == up {
+            return;
+        }
+        interface.up = up;
+        if let Some(link) = interface.link {
+            self.node.handle_link(link, up, now);
+        }
+        let name = &self.config.interfaces[index].name;
+        let (level, message) = if up {
+            (EventLevel::Info, format!("interface {name}: link up"))
+        } else {
+            (EventLevel::Warning, format!("interface {name}: link down"))
+        };
+        self.events.record(now, level, "link", message);
+        if !up && let Ok(id) = u8::try_from(index) {
+            self.host.resolver.flush(InterfaceId(id));
+        }
+    }
+
+    pub(super) fn take_sync_frames(&mut self, now: Time) {
+        let ether_type = self.config.cluster.ether_type.to_be_bytes();
+        for (queues, interface) in self.outgoing.sync.iter_mut().zip(&self.interfaces) {
+            let (Some(queues), Some(link)) = (queues, interface.link) else {
+                continue;
+            };
+            for _ in 0..BURSTS_PER_TURN {
+                if self
+                    .workers
+                    .iter()
+                    .any(|worker| worker.deferred.len() > DEFERRED_MAX)
+                    || queues.receive.receive(&mut self.received) == 0
+                {
+                    break;
+                }
+                for mbuf in self.received.drain() {
+                    match mbuf.data().split_at_checked(ETHERNET_HEADER) {
+                        Some((header, payload)) if header[12..] == ether_type => {
+                            self.node.handle_frame(link, payload, now);
+                        }
+                        _ => self.counters.sync_interface_strangers += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn take_punted(&mut self, now: Time) {
+        let snapshot = self.snapshot.current();
+        for index in 0..self.workers.len() {
+            for _ in 0..PUNTED_PER_TURN {
+                let Ok(punted) = self.workers[index].punted.pop() else {
+                    break;
+                };
+                if punted.reason == PuntReason::Heartbeat {
+                    let link = self.link_of(punted.interface);
+                    if let (Some(link), Some(payload)) =
+                        (link, punted.mbuf.data().get(ETHERNET_HEADER..))
+                    {
+                        self.node.handle_frame(link, payload, now);
+                    }
+                    continue;
+                }
+                let conflict = self.host.handle(
+                    punted,
+                    &snapshot,
+                    tick(now),
+                    &mut self.counters,
+                    &mut self.outgoing,
+                );
+                if let Some(conflict) = conflict {
+                    let name = &self.config.interfaces[conflict.interface.index()].name;
+                    let message = format!(
+                        "interface {name}: {} is also used by {}; give one of them another address",
+                        conflict.address, conflict.station
+                    );
+                    self.events
+                        .record(now, EventLevel::Error, "address_conflict", message);
+                }
+            }
+        }
+    }
+
+    fn link_of(&self, interface: InterfaceId) -> Option<LinkId> {
+        self.interfaces.get(interface.index())?.link
+    }
+
+    /// Hands the workers' changes to the peers' streams, as far as these have room: what waits in a
+    /// ring is merged there with what comes later, and a ring that overflows is repaired.
+    pub(super) fn take_deltas(&mut self, now: Time) {
+        for (shard, worker) in (0..).zip(&mut self.workers) {
+            let mut room = self.node.sync_room().min(DELTAS_PER_TURN);
+            while room > 0
+                && let Ok(notice) = worker.deltas.pop()
+            {
+                let read = |notice: &DeltaNotice| {
+                    let session = self.table.get(shard, notice.id)?;
+                    // Another session may have the slot by now; its own notice follows.
+                    (session.tuples[0] == notice.tuple && is_copied(&self.config, &session)).then(
+                        || Delta::Upsert {
+                            session,
+                            remaining: self.table.remaining(&session),
+                        },
+                    )
+                };
+                let delta = match notice.kind {
+                    DeltaKind::Upsert => read(&notice),
+                    DeltaKind::Remove => Some(Delta::Remove {
+                        tuple: notice.tuple,
+                        version: notice.version,
+                    }),
+                };
+                if let Some(delta) = delta {
+                    self.node.push(shard, delta, now);
+                    room -= 1;
+                }
+            }
+            let dirty = worker.dirty.take();
+            if dirty != [0; 4] {
+                self.node.overflowed(RangeSet::from_words(dirty));
+            }
+        }
+    }
+
+    pub(super) fn watch_workers(&mut self, now: Time) {
+        for (index, worker) in self.workers.iter_mut().enumerate() {
+            let turns = worker.counters.turns();
+            if turns != worker.turns {
+                worker.turns = turns;
+                worker.turned = now;
+            }
+            let stalled = turns == 0 || now.since(worker.turned) > WORKER_PATIENCE;
+            if stalled && !worker.stalled {
+                self.counters.worker_stalls += 1;
+                let message = format!("worker {index} has stopped turning");
+                self.events
+                    .record(now, EventLevel::Error, "worker", message);
+            }
+            worker.stalled = stalled;
+        }
+        let alive = self.workers.iter().all(|worker| !worker.stalled);
+        self.node.handle_workers(alive, now);
+    }
+
+    /// What need not be looked at in every turn.
+    pub(super) fn keep_house(&mut self, now: Time) {
+        for index in 0..self.interfaces.len() {
+            let interface = &self.interfaces[index];
+            if !interface.watched
+                && let Ok(link) = interface.port.link()
+            {
+                self.link_changed(index, link.up, now);
+            }
+        }
+        let packets = self.packets_received();
+        let (before, forwarded) = std::mem::replace(&mut self.forwarded, (now, packets));
+        let elapsed = now.since(before).as_millis().max(1);
+        let rate = u128::from(packets.saturating_sub(forwarded)) * 1_000 / elapsed;
+        self.node.handle_load(Load {
+            sessions: u32::try_from(self.table.len()).unwrap_or(u32::MAX),
+            capacity: u32::try_from(self.table.capacity()).unwrap_or(u32::MAX),
+            packets_per_second: u64::try_from(rate).unwrap_or(u64::MAX),
+            busy_permille: 0,
+        });
+    }
+
+    fn packets_received(&self) -> u64 {
+        let interfaces = (0..).map(InterfaceId).take(self.interfaces.len());
+        interfaces
+            .flat_map(|id| {
+                self.workers
+                    .iter()
+                    .map(move |worker| worker.counters.traffic(id))
+            })
+            .map(|traffic| traffic.rx_packets)
+            .sum()
+    }
+}
+
+/// False for sessions whose policy says that the peers need not have them.
+fn is_copied(config: &config::Config, session: &Session) -> bool {
+    config
+        .policies
+        .get(usize::from(session.policy))
+        .is_none_or(|policy| policy.durability != Durability::None)
+}

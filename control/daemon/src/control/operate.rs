@@ -1,0 +1,106 @@
+//! What operators have done.
+
+use std::sync::Arc;
+
+use api::{ChangeView, Cleared, EventLevel, ReloadResult};
+use cluster::{Command, Refusal, UnitId};
+use config::{Change, Config, Effect};
+use dpdk::Eal;
+use forward::{Snapshot, SnapshotSettings, TableCommand};
+use packet::{Mac, Tuple};
+
+use super::Control;
+use crate::plan;
+
+impl Control {
+    /// Hands a command to the cluster's state machine; what follows from it happens at once.
+    pub(crate) fn order(&mut self, command: Command) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        self.node.handle_command(command, now)
+    }
+
+    /// The unit of this number, if there can be one.
+    pub(crate) fn unit(id: u8) -> Option<UnitId> {
+        UnitId::new(id)
+    }
+
+    /// The configuration that runs.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What a snapshot of another configuration is built with, elsewhere: it takes too long for
+    /// this core.
+    pub(crate) fn snapshot_parts(&self, config: &Config) -> (Arc<Eal>, SnapshotSettings) {
+        let macs: Vec<_> = self
+            .interfaces
+            .iter()
+            .map(|side| Mac(side.port.mac()))
+            .collect();
+        (Arc::clone(&self.eal), plan::snapshot(config, &macs))
+    }
+
+    /// Follows a new configuration, from which `snapshot` was built: all of it, or nothing.
+    ///
+    /// # Errors
+    /// The keys whose change needs a restart.
+    pub(crate) fn reload(
+        &mut self,
+        new: Config,
+        snapshot: &Snapshot,
+    ) -> Result<ReloadResult, Vec<String>> {
+        let now = self.clock.now();
+        let changes = config::diff(&self.config, &new);
+        let frozen: Vec<_> = changes
+            .iter()
+            .filter(|change| change.effect == Effect::Restart)
+            .map(|change| change.key.clone())
+            .collect();
+        if !frozen.is_empty() {
+            return Err(frozen);
+        }
+        let current = self.current();
+        self.snapshot.publish(Snapshot {
+            interfaces: Arc::clone(&current.interfaces),
+            ..snapshot.with_role(current.primary, current.term)
+        });
+        self.config = new;
+        self.node.handle_settings(
+            self.config.unit.priority,
+            self.config.cluster.preempt,
+            self.config.hash(),
+            now,
+        );
+        let message = format!("configuration reloaded: {} changes", changes.len());
+        self.events
+            .record(now, EventLevel::Info, "configuration", message);
+        Ok(ReloadResult {
+            hash: format!("{:016x}", self.config.hash()),
+            applied: changes.into_iter().map(change).collect(),
+            needs_restart: Vec::new(),
+        })
+    }
+
+    /// Has the workers remove sessions, by their original tuples.
+    pub(crate) fn clear(&mut self, originals: &[(u16, Tuple)]) -> Cleared {
+        for (shard, tuple) in originals {
+            self.command(usize::from(*shard), TableCommand::Clear(*tuple));
+        }
+        Cleared {
+            cleared: originals.len() as u64,
+        }
+    }
+
+    /// The table, for readers that take their time.
+    pub(crate) fn table(&self) -> crate::table::Table {
+        self.table.clone()
+    }
+}
+
+fn change(change: Change) -> ChangeView {
+    ChangeView {
+        key: change.key,
+        from: change.from,
+        to: change.to,
+    }
+}

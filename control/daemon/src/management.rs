@@ -1,0 +1,379 @@
+//! The management API: HTTP and JSON over a unix socket, on a thread of its own.
+//!
+//! What the control core knows is asked of it by closures over a channel; the session table is read
+//! here, without disturbing anybody, through its lock-free readers. Nothing here can delay a packet
+//! or a heartbeat.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result};
+use api::{
+    Cleared, ConfigView, Done, ErrorBody, FailoverRequest, MaintenanceRequest, SessionFilter,
+    SessionsView, path,
+};
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use cluster::Command;
+use config::Config;
+use crossbeam::channel::Sender;
+use forward::Snapshot;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::control::{Control, Request};
+use crate::metrics::Metrics;
+use crate::sessions;
+
+/// Sessions listed when the operator sets no limit.
+const LISTED_BY_DEFAULT: u32 = 1_000;
+
+/// The way to the control core.
+#[derive(Clone)]
+pub(crate) struct Operator(Sender<Request>);
+
+impl Operator {
+    pub(crate) fn new(requests: Sender<Request>) -> Self {
+        Self(requests)
+    }
+
+    /// Runs `ask` on the control core between two turns.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Control) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let request: Request = Box::new(move |control| {
+            let _ = answer.send(ask(control));
+        });
+        self.0.send(request).map_err(|_| Failure::ended())?;
+        answered.await.map_err(|_| Failure::ended())
+    }
+}
+
+/// A request that was refused or failed.
+pub(crate) struct Failure {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl Failure {
+    fn new(status: StatusCode, error: impl ToString, remedy: &str) -> Self {
+        let body = ErrorBody {
+            error: error.to_string(),
+            remedy: remedy.to_owned(),
+        };
+        Self { status, body }
+    }
+
+    fn ended() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the unit is shutting down",
+            "start it again",
+        )
+    }
+
+    fn bad(error: impl ToString, remedy: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, remedy)
+    }
+
+    /// Refused by the cluster; the sentence says what would be right after its semicolon.
+    fn refused(refusal: &cluster::Refusal) -> Self {
+        let text = refusal.to_string();
+        let (error, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+        Self::new(StatusCode::CONFLICT, error, remedy)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// Opens the sockets and serves them on a thread of its own until the process ends.
+pub(crate) fn start(config: &Config, operator: Operator) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the management thread")?;
+    let listener = {
+        let _inside = runtime.enter();
+        listen(&config.management.socket)?
+    };
+    let metrics = match config.management.metrics {
+        None => None,
+        Some(address) => Some(
+            runtime
+                .block_on(TcpListener::bind(address))
+                .with_context(|| format!("management.metrics: cannot listen on {address}"))?,
+        ),
+    };
+    let serve = async move {
+        tokio::spawn(leave_on_signal(operator.clone()));
+        if let Some(listener) = metrics {
+            let routes = axum::Router::new()
+                .route(path::METRICS, get(metrics_text))
+                .with_state(operator.clone());
+            tokio::spawn(async move { axum::serve(listener, routes).await });
+        }
+        axum::serve(listener, routes(operator)).await
+    };
+    thread::Builder::new()
+        .name("management".to_owned())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(serve) {
+                tracing::error!("management: {error}");
+            }
+        })
+        .context("cannot start the management thread")?;
+    Ok(())
+}
+
+/// Binds the socket. One that a dead unit left behind is removed, one that a living unit serves is
+/// not. Only the owner and its group may connect.
+fn listen(socket: &Path) -> Result<UnixListener> {
+    let shown = socket.display();
+    if let Some(folder) = socket.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("management.socket: cannot make {}", folder.display()))?;
+    }
+    if socket.exists() {
+        match std::os::unix::net::UnixStream::connect(socket) {
+            Ok(_) => anyhow::bail!(
+                "management.socket: {shown} is served by another process; stop that one, or give this unit another socket"
+            ),
+            Err(_) => std::fs::remove_file(socket)
+                .with_context(|| format!("management.socket: cannot remove the old {shown}"))?,
+        }
+    }
+    let listener = UnixListener::bind(socket)
+        .with_context(|| format!("management.socket: cannot listen on {shown}"))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("management.socket: cannot protect {shown}"))?;
+    Ok(listener)
+}
+
+async fn leave_on_signal(operator: Operator) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("signals cannot be caught: the unit will leave without handing over");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("asked to stop: handing over, then leaving");
+    let _ = operator.ask(|control| control.order(Command::Leave)).await;
+}
+
+fn routes(operator: Operator) -> axum::Router {
+    axum::Router::new()
+        .route(path::STATUS, get(|state| view(state, Control::status)))
+        .route(path::CLUSTER, get(|state| view(state, Control::cluster)))
+        .route(path::WHY, get(|state| view(state, Control::why)))
+        .route(
+            path::INTERFACES,
+            get(|state| view(state, Control::interfaces)),
+        )
+        .route(
+            path::NEIGHBOURS,
+            get(|state| view(state, Control::neighbours)),
+        )
+        .route(path::ROUTES, get(|state| view(state, Control::routes)))
+        .route(path::POLICIES, get(|state| view(state, Control::policies)))
+        .route(path::COUNTERS, get(|state| view(state, Control::counters)))
+        .route(path::EVENTS, get(|state| view(state, Control::events)))
+        .route(path::SYNC, get(|state| view(state, Control::sync)))
+        .route(path::CONFIG, get(|state| view(state, configuration)))
+        .route(path::METRICS, get(metrics_text))
+        .route(path::FAILOVER, post(failover))
+        .route(path::MAINTENANCE, post(maintenance))
+        .route(path::SESSIONS, get(list_sessions).delete(clear_sessions))
+        .route(path::RELOAD, post(reload))
+        .fallback(async || {
+            Failure::new(
+                StatusCode::NOT_FOUND,
+                "no such path",
+                "see the paths in docs/operating.md",
+            )
+        })
+        .with_state(operator)
+}
+
+async fn view<T: Send + 'static>(
+    State(operator): State<Operator>,
+    read: fn(&Control) -> T,
+) -> Answer<T> {
+    operator.ask(move |control| read(control)).await.map(Json)
+}
+
+fn configuration(control: &Control) -> ConfigView {
+    let config = control.config();
+    ConfigView {
+        file: config.file().to_owned(),
+        text: config.text().to_owned(),
+        hash: format!("{:016x}", config.hash()),
+    }
+}
+
+async fn metrics_text(State(operator): State<Operator>) -> Result<Response, Failure> {
+    let metrics = operator.ask(|control| Metrics::read(control)).await?;
+    let text = metrics.encode().map_err(|error| {
+        Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error,
+            "report this as a defect",
+        )
+    })?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(axum::http::header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn order(operator: &Operator, command: Command) -> Result<(), Failure> {
+    operator
+        .ask(move |control| control.order(command))
+        .await?
+        .map_err(|refusal| Failure::refused(&refusal))
+}
+
+/// The body of a command; none at all stands for the default.
+fn body<T: serde::de::DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Failure> {
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(bytes).map_err(|error| Failure::bad(error, "send the fields as JSON"))
+}
+
+async fn failover(State(operator): State<Operator>, bytes: axum::body::Bytes) -> Answer<Done> {
+    let request: FailoverRequest = body(&bytes)?;
+    let to = match request.to {
+        None => None,
+        Some(id) => Some(Control::unit(id).ok_or_else(|| {
+            Failure::bad(
+                format!("there is no unit {id}"),
+                "units are numbered 1 to 16",
+            )
+        })?),
+    };
+    order(&operator, Command::Failover { to }).await?;
+    let message = match to {
+        None => "handing over to the best unit".to_owned(),
+        Some(unit) => format!("handing over to unit {unit}"),
+    };
+    Ok(Json(Done { message }))
+}
+
+async fn maintenance(
+    State(operator): State<Operator>,
+    Json(request): Json<MaintenanceRequest>,
+) -> Answer<Done> {
+    order(&operator, Command::Maintenance(request.on)).await?;
+    let message = if request.on {
+        "going into maintenance; a primary hands over first"
+    } else {
+        "taking part in elections again"
+    };
+    Ok(Json(Done {
+        message: message.to_owned(),
+    }))
+}
+
+fn filter(RawQuery(query): RawQuery) -> Result<SessionFilter, Failure> {
+    SessionFilter::from_query(query.as_deref().unwrap_or_default())
+        .map_err(|error| Failure::bad(error, "see `tidegate sessions --help`"))
+}
+
+async fn list_sessions(State(operator): State<Operator>, query: RawQuery) -> Answer<SessionsView> {
+    let filter = filter(query)?;
+    let (table, policies) = operator
+        .ask(|control| (control.table(), control.policy_names()))
+        .await?;
+    let limit = filter.limit.unwrap_or(LISTED_BY_DEFAULT);
+    Ok(Json(sessions::list(&table, &policies, &filter, limit)))
+}
+
+async fn clear_sessions(State(operator): State<Operator>, query: RawQuery) -> Answer<Cleared> {
+    let filter = filter(query)?;
+    let table = operator.ask(|control| control.table()).await?;
+    let originals = sessions::matching(&table, &filter);
+    operator
+        .ask(move |control| control.clear(&originals))
+        .await
+        .map(Json)
+}
+
+/// Reads and checks the file and builds the snapshot here, so that the control core only swaps.
+async fn reload(State(operator): State<Operator>) -> Answer<api::ReloadResult> {
+    let file: PathBuf = operator
+        .ask(|control| control.config().file().to_owned())
+        .await?;
+    let new = Config::load(&file)
+        .map_err(|problems| Failure::bad(problems, "correct the file and reload again"))?;
+    let parts = Arc::new(new.clone());
+    let (eal, settings) = operator
+        .ask(move |control| control.snapshot_parts(&parts))
+        .await?;
+    let snapshot = Snapshot::build(&eal, settings)
+        .map_err(|error| Failure::bad(error, "correct the file and reload again"))?;
+    operator
+        .ask(move |control| control.reload(new, &snapshot))
+        .await?
+        .map(Json)
+        .map_err(|keys| {
+            Failure::new(
+                StatusCode::CONFLICT,
+                format!(
+                    "nothing was changed, since these need a restart: {}",
+                    keys.join(", ")
+                ),
+                "restart the unit, or take these changes back and reload again",
+            )
+        })
+}
+
+/// True when somebody serves the socket.
+#[cfg(test)]
+async fn is_served(socket: &Path) -> bool {
+    tokio::net::UnixStream::connect(socket).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
+        let folder = std::env::temp_dir().join(format!("tidegated-test-{}", std::process::id()));
+        let socket = folder.join("unit.sock");
+        let first = listen(&socket).unwrap();
+        assert!(is_served(&socket).await);
+        let error = listen(&socket).unwrap_err().to_string();
+        assert!(error.contains("served by another process"), "{error}");
+        drop(first);
+        assert!(!is_served(&socket).await);
+        let _second = listen(&socket).unwrap();
+        assert!(is_served(&socket).await);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_control_core_that_has_ended() {
+        let (sender, receiver) = crossbeam::channel::unbounded();
+        drop(receiver);
+        let failure = Operator::new(sender).ask(|_| ()).await.err().unwrap();
+        assert_eq!(failure.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

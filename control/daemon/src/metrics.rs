@@ -1,0 +1,119 @@
+//! Prometheus metrics, read when they are scraped.
+
+use api::{CounterView, LinkState, Role, Status};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::control::Control;
+
+/// Everything that is exported, at one moment.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    status: Status,
+    counters: Vec<CounterView>,
+}
+
+impl Metrics {
+    pub(crate) fn read(control: &Control) -> Self {
+        Self {
+            status: control.status(),
+            counters: control.counters(),
+        }
+    }
+
+    /// As text.
+    pub(crate) fn encode(self) -> Result<String, std::fmt::Error> {
+        let labels = [
+            ("unit".into(), self.status.unit.to_string().into()),
+            ("cluster".into(), self.status.cluster.to_string().into()),
+        ];
+        let mut registry = Registry::with_prefix_and_labels("tidegate", labels.into_iter());
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        encode(&mut text, &registry)?;
+        Ok(text)
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, i64)> {
+        let status = &self.status;
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let alive = status.peers.iter().filter(|peer| peer.alive).count();
+        [
+            (
+                "primary",
+                "1 while this unit is primary.",
+                i64::from(status.role == Role::Primary),
+            ),
+            ("term", "The highest term known.", i64::from(status.term)),
+            (
+                "synced",
+                "1 while this unit holds all sessions.",
+                i64::from(status.synced),
+            ),
+            (
+                "sessions",
+                "Sessions in the table.",
+                number(status.sessions.total),
+            ),
+            (
+                "sessions_capacity",
+                "Sessions that fit.",
+                number(status.sessions.capacity),
+            ),
+            (
+                "peers_alive",
+                "Other units that are heard.",
+                number(alive as u64),
+            ),
+            (
+                "uptime_seconds",
+                "Time since the unit started.",
+                number(status.uptime_s),
+            ),
+        ]
+        .into_iter()
+    }
+
+    fn per_interface(&self, encoder: &mut DescriptorEncoder) -> std::fmt::Result {
+        let interfaces = &self.status.interfaces;
+        let up = ConstGauge::new(0i64).metric_type();
+        let mut family = encoder.encode_descriptor("link_up", "1 while a link is up", None, up)?;
+        for interface in interfaces {
+            let value = ConstGauge::new(i64::from(interface.link == LinkState::Up));
+            let labels = [("interface", interface.name.clone())];
+            value.encode(family.encode_family(&labels)?)?;
+        }
+        let count = ConstCounter::new(0u64).metric_type();
+        let mut family =
+            encoder.encode_descriptor("rx_packets", "Packets received", None, count)?;
+        for interface in interfaces {
+            let labels = [("interface", interface.name.clone())];
+            ConstCounter::new(interface.rx_packets).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor("tx_packets", "Packets sent", None, count)?;
+        for interface in interfaces {
+            let labels = [("interface", interface.name.clone())];
+            ConstCounter::new(interface.tx_packets).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
+        for (name, help, value) in self.gauges() {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for counter in &self.counters {
+            let value = ConstCounter::new(counter.value);
+            let kind = value.metric_type();
+            value.encode(encoder.encode_descriptor(&counter.name, &counter.help, None, kind)?)?;
+        }
+        self.per_interface(&mut encoder)
+    }
+}

@@ -1,0 +1,180 @@
+//! What a configuration means for the data plane and for the cluster: pure translation.
+
+use cluster::{Boot, Key, LinkKind, LinkSettings, Settings, UnitId};
+use config::{Config, InterfaceIndex, Ipv4Net, Zone};
+use forward::{
+    DestinationNat, Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, Limits,
+    Policy, PolicyAction, Prefix, Route, SnapshotSettings, SourceNat,
+};
+use packet::Mac;
+
+/// Name and version as the peers and operators see them.
+pub(crate) const SOFTWARE: &str = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
+
+/// The address that the primary's frames leave from on an interface: locally administered, made of
+/// the cluster's id and the position of the interface, so that all units compute the same.
+pub(crate) fn virtual_mac(cluster: u16, interface: InterfaceIndex) -> Mac {
+    let [high, low] = cluster.to_be_bytes();
+    Mac([0x02, 0x74, 0x67, high, low, interface.0])
+}
+
+/// Where the frames of a cluster go: a multicast address of its own, so that switches flood it and
+/// no host's stack sees it.
+pub(crate) fn cluster_multicast(cluster: u16) -> Mac {
+    let [high, low] = cluster.to_be_bytes();
+    Mac([0x03, 0x74, 0x67, high, low, 0x00])
+}
+
+/// The interfaces that are links of the cluster, in the order of their `LinkId`s.
+pub(crate) fn links(config: &Config) -> Vec<InterfaceIndex> {
+    config
+        .interfaces()
+        .filter(|(_, interface)| interface.carries_heartbeats() || interface.monitored)
+        .map(|(index, _)| index)
+        .collect()
+}
+
+/// What the cluster's state machine is told.
+pub(crate) fn cluster(config: &Config, unit: UnitId, boot: Boot) -> Settings {
+    let links = links(config)
+        .into_iter()
+        .map(|index| {
+            let interface = config.interface(index);
+            let kind = match interface.role {
+                config::InterfaceRole::Sync => LinkKind::Sync,
+                config::InterfaceRole::Traffic if interface.critical => LinkKind::Critical,
+                config::InterfaceRole::Traffic => LinkKind::Monitored,
+            };
+            let weight = if interface.monitored {
+                u16::from(interface.weight)
+            } else {
+                0
+            };
+            LinkSettings {
+                name: interface.name.clone(),
+                kind,
+                weight,
+            }
+        })
+        .collect();
+    let cluster = &config.cluster;
+    Settings {
+        cluster: cluster.id,
+        unit,
+        name: config.unit.name.clone(),
+        priority: config.unit.priority,
+        preempt: cluster.preempt,
+        heartbeat_interval: cluster.heartbeat_interval,
+        heartbeat_loss: cluster.heartbeat_loss,
+        hello_holddown: cluster.hello_holddown,
+        age_margin: cluster.age_margin,
+        announce_count: cluster.announce_count,
+        announce_interval: cluster.announce_interval,
+        key: Key::new(*cluster.key.bytes()),
+        boot,
+        links,
+        config_hash: config.hash(),
+        software: SOFTWARE.to_owned(),
+        session_sync: cluster.session_sync,
+        shards: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
+    }
+}
+
+/// What the workers' snapshot is built from; `macs` are the unit's own, by interface.
+pub(crate) fn snapshot(config: &Config, macs: &[Mac]) -> SnapshotSettings {
+    SnapshotSettings {
+        unit: config.unit.id,
+        interfaces: interfaces(config, macs),
+        routes: config.routes.iter().map(route).collect(),
+        policies: config.policies.iter().map(policy).collect(),
+        workers: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
+        heartbeat_ethertype: config.cluster.ether_type,
+        limits: Limits::default(),
+    }
+}
+
+fn interfaces(config: &Config, macs: &[Mac]) -> Vec<Interface> {
+    config
+        .interfaces()
+        .zip(macs)
+        .map(|((index, interface), &mac)| {
+            let traffic = interface.role == config::InterfaceRole::Traffic;
+            Interface {
+                name: interface.name.clone(),
+                role: if traffic {
+                    InterfaceRole::Traffic
+                } else {
+                    InterfaceRole::Sync
+                },
+                mac,
+                virtual_mac: traffic.then(|| virtual_mac(config.cluster.id, index)),
+                mtu: interface.mtu,
+                cluster_addresses: interface.cluster_addresses.iter().map(address).collect(),
+                unit_address: interface.unit_address.as_ref().map(address),
+            }
+        })
+        .collect()
+}
+
+fn address(net: &Ipv4Net) -> InterfaceAddress {
+    InterfaceAddress::new(net.address, net.prefix)
+}
+
+fn prefix(net: &Ipv4Net) -> Prefix {
+    Prefix::new(net.address, net.prefix)
+}
+
+/// The worker's position of a configured interface.
+pub(crate) fn interface_id(index: InterfaceIndex) -> InterfaceId {
+    InterfaceId(index.0)
+}
+
+fn route(route: &config::Route) -> Route {
+    let (interface, gateway) = match route.next_hop {
+        config::NextHop::Gateway { interface, address } => (interface, Some(address)),
+        config::NextHop::Link(interface) => (interface, None),
+    };
+    Route {
+        to: prefix(&route.to),
+        interface: interface_id(interface),
+        gateway,
+    }
+}
+
+fn zone(zone: &Zone) -> InterfaceSet {
+    match zone {
+        Zone::Any => InterfaceSet::ANY,
+        Zone::Interfaces(members) => members.iter().copied().map(interface_id).collect(),
+    }
+}
+
+fn policy(policy: &config::Policy) -> Policy {
+    Policy {
+        name: policy.name.clone(),
+        from: zone(&policy.from),
+        to: zone(&policy.to),
+        source: policy.source.iter().map(prefix).collect(),
+        destination: policy.destination.iter().map(prefix).collect(),
+        protocols: policy.protocol.number().into_iter().collect(),
+        source_ports: Vec::new(),
+        destination_ports: policy
+            .destination_ports
+            .iter()
+            .map(|range| range.first..=range.last)
+            .collect(),
+        action: match policy.action {
+            config::Action::Allow => PolicyAction::Allow,
+            config::Action::Deny => PolicyAction::Deny,
+            config::Action::Reject => PolicyAction::Reject,
+        },
+        source_nat: match policy.source_nat {
+            None => SourceNat::None,
+            Some(config::SourceNat::Masquerade) => SourceNat::Masquerade,
+            Some(config::SourceNat::Address(address)) => SourceNat::Address(address),
+        },
+        destination_nat: policy.destination_nat.map(|nat| DestinationNat {
+            address: nat.address,
+            port: nat.port,
+        }),
+    }
+}

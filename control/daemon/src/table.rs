@@ -1,0 +1,80 @@
+//! The session table as the control core and the operators read it: the lock-free readers of all
+//! shards, and the clock of their ticks.
+
+use cluster::SessionSource;
+use packet::Tuple;
+use session::{Reader, Session, SessionId, Tick, Timeouts};
+
+/// All shards at one moment.
+#[derive(Clone)]
+pub(crate) struct Table {
+    readers: Vec<Reader>,
+    timeouts: Timeouts,
+    /// Remaining times are told as of this tick.
+    pub(crate) now: Tick,
+}
+
+impl Table {
+    pub(crate) fn new(readers: Vec<Reader>, timeouts: Timeouts) -> Self {
+        Self {
+            readers,
+            timeouts,
+            now: Tick(0),
+        }
+    }
+
+    /// The readers, by worker.
+    pub(crate) fn readers(&self) -> &[Reader] {
+        &self.readers
+    }
+
+    /// Sessions in all shards.
+    pub(crate) fn len(&self) -> u64 {
+        self.readers
+            .iter()
+            .map(|reader| u64::from(reader.len()))
+            .sum()
+    }
+
+    /// Sessions that fit into all shards.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.readers
+            .iter()
+            .map(|reader| u64::from(reader.capacity()))
+            .sum()
+    }
+
+    /// The session in a slot.
+    pub(crate) fn get(&self, shard: u16, id: SessionId) -> Option<Session> {
+        self.readers.get(usize::from(shard))?.get(id)
+    }
+
+    /// Ticks that a session has left if no packet comes.
+    pub(crate) fn remaining(&self, session: &Session) -> u32 {
+        self.timeouts.remaining(session, self.now)
+    }
+}
+
+impl SessionSource for Table {
+    fn shards(&self) -> u16 {
+        u16::try_from(self.readers.len()).unwrap_or(u16::MAX)
+    }
+
+    fn slots(&self, shard: u16) -> u32 {
+        self.readers
+            .get(usize::from(shard))
+            .map_or(0, Reader::capacity)
+    }
+
+    fn read(&self, shard: u16, slot: u32) -> Option<(Session, u32)> {
+        let session = self.get(shard, SessionId(slot))?;
+        Some((session, self.remaining(&session)))
+    }
+
+    fn find(&self, original: &Tuple) -> Option<(Session, u32)> {
+        self.readers.iter().find_map(|reader| {
+            let (_, session) = reader.lookup(original)?;
+            (session.tuples[0] == *original).then(|| (session, self.remaining(&session)))
+        })
+    }
+}
