@@ -258,7 +258,7 @@ impl Strike {
         })
     }
 
-    /// Repairs what was broken; the unit that was struck runs again and has its cable.
+    /// Repairs what was broken; the unit that was struck runs again and counts as healthy.
     ///
     /// # Errors
     ///
@@ -268,7 +268,10 @@ impl Strike {
         match self.fault {
             Fault::Kill => unit.start(),
             Fault::Silent => unit.kill().and_then(|()| unit.start()),
-            Fault::Link => lab.topology().set_link(unit.id(), Segment::Lan, true),
+            Fault::Link => {
+                lab.topology().set_link(unit.id(), Segment::Lan, true)?;
+                lab.wait_healthy(unit.id())
+            }
             Fault::Planned => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use api::{Role, Status};
+use api::{ClusterView, Role, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Found, wait_for};
@@ -222,6 +222,23 @@ impl Lab {
             Ok(match find_flaw(&reports, sessions) {
                 Some(flaw) => Found::NotYet(flaw),
                 None => Found::Yes(()),
+            })
+        })
+    }
+
+    /// Waits until the primary takes all monitored links of a unit for good again: it does so only
+    /// after they were up for a while, and lets the unit take over only then.
+    ///
+    /// # Errors
+    ///
+    /// When that does not come about within ten seconds.
+    pub fn wait_healthy(&self, id: u8) -> Result<()> {
+        wait_for("a healthy unit", Duration::from_secs(10), || {
+            let view: ClusterView = serde_json::from_str(&self.primary()?.0.ask(&["cluster"])?)?;
+            let unit = view.units.iter().find(|unit| unit.unit == id);
+            Ok(match unit.map(|unit| unit.health) {
+                Some(health) if health.links == health.links_total => Found::Yes(()),
+                health => Found::NotYet(format!("the health of u{id} is {health:?}")),
             })
         })
     }
