@@ -32,8 +32,8 @@ step_models() {
 # The session table, which holds all unsafe code outside the binding, under valgrind.
 step_memory() {
     local binary
-    binary=$(test_binaries -p session --test memory)
-    valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite "$binary" --test-threads=1
+    binary=$(test_binaries -p session --test stress)
+    valgrind --quiet --error-exitcode=1 --fair-sched=yes --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite "$binary" --test-threads=1
 }
 
 # Each parser and decoder of hostile bytes, two at a time.
