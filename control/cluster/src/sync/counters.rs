@@ -11,7 +11,7 @@ counters! {
         deltas_cancelled: "Sessions that were born and died before anything was sent.";
         deltas_sent: "Changes put into segments, without those of repairs.";
         deltas_applied: "Changes handed out to the table.";
-        deltas_late: "repair, or of another owner.";
+        deltas_late: "Of these, changes from another unit than the primary.";
         deltas_relayed: "Changes of dead units passed on to the other survivors.";
         segments_sent: "Segments sent for the first time.";
         segments_resent: "Segments sent again.";

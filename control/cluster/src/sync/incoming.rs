@@ -74,8 +74,6 @@ pub(super) struct Incoming {
     waiting: VecDeque<Option<Box<[u8]>>>,
     /// How far the first of them was handed out.
     offset: usize,
-    /// A repair runs in it, or may run: what comes is the origin's table and not what happened just now.
-    pub(super) repairing: bool,
     /// An acknowledgement is due.
     pub(super) due: bool,
     /// What other units acknowledged of this stream, by unit.
@@ -145,11 +143,6 @@ impl Incoming {
                 }
             };
             self.offset = records.len() - rest.len();
-            match event {
-                Event::Begin(_) => self.repairing = true,
-                Event::End(_) => self.repairing = false,
-                Event::Change(_) | Event::Gap(_) => {}
-            }
             return Some(event);
         }
     }
@@ -185,7 +178,6 @@ impl Incoming {
             return None;
         }
         self.due = true;
-        self.repairing = true;
         Some(Event::Gap(self.expected - before))
     }
 

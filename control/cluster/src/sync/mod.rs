@@ -25,8 +25,8 @@
 //! # Which state wins
 //!
 //! A session's higher version wins. Removed sessions leave no trace, so between streams of *different* origins
-//! version order alone does not decide. The primary does: ranges with *late* changes (of an earlier term, out of
-//! a repair or of another owner, from another unit than the primary) are repaired from its table, by itself for all and at the request of whoever
+//! version order alone does not decide. The primary does: ranges with *late* changes (any that come from another
+//! unit than the primary, which is then the only one that writes) are repaired from its table, by itself for all and at the request of whoever
 //! got such changes. Thus each unit ends with what the primary's table says.
 //!
 //! When a unit dies, what it sent last may have reached some of its peers only. Acknowledgements go to

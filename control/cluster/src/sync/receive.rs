@@ -190,12 +190,7 @@ impl Sync {
                 }
             }
         }
-        let term = u64::from(self.term).max(self.highest.0 >> TERM_SHIFT);
-        // A session of another owner is what a survivor passes on, or a unit read out of its table.
-        let foreign = matches!(delta, Delta::Upsert { session, .. } if session.owner != from.get());
-        let old = delta.version().0 >> TERM_SHIFT < term;
-        let old = old || foreign || self.is_repairing(from);
-        let late = old && self.primary != Some(from);
+        let late = self.primary != Some(from);
         self.highest = self.highest.max(delta.version());
         if !late {
             self.announced.note(delta);
@@ -206,16 +201,6 @@ impl Sync {
             self.announced.note(delta);
         }
         self.suspect(range);
-    }
-
-    /// True when what is being read is part of a repair.
-    fn is_repairing(&self, from: UnitId) -> bool {
-        self.reading.is_some_and(|(unit, shard)| {
-            unit == from
-                && self.peers[unit.index()]
-                    .as_deref()
-                    .is_some_and(|peer| peer.streams[shard].repairing)
-        })
     }
 
     /// Two origins wrote in this range, and the order of streams does not say who was last.
