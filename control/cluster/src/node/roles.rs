@@ -195,7 +195,12 @@ impl Node {
             return false;
         }
         match known {
-            Known::Heard(primary) => self.follow(primary, Cause::PrimaryFound { primary }, now),
+            Known::Heard(primary) => {
+                // The hold-down is for a unit that may be alone. This one is not, and may be needed at
+                // once: whoever it would have waited for is in the cluster that it hears.
+                self.listening_until = self.listening_until.min(now);
+                self.follow(primary, Cause::PrimaryFound { primary }, now)
+            }
             Known::Reported { primary, by, until } => {
                 self.reported_until = until;
                 self.follow(primary, Cause::PrimaryReported { primary, by }, now)
