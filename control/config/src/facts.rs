@@ -236,7 +236,6 @@ fn policy(config: &Config, policy: &Policy, facts: &mut Vec<Fact>) {
     table.say(Scope::Cluster, "action", action_name(policy.action));
     table.say_if(Scope::Cluster, "source_nat", policy.source_nat);
     table.say_if(Scope::Cluster, "destination_nat", policy.destination_nat);
-    table.say(Scope::Cluster, "log", policy.log);
     table.say(
         Scope::Cluster,
         "durability",
@@ -259,6 +258,7 @@ fn bounds(config: &Config, facts: &mut Vec<Fact>) {
         table.say(Scope::Cluster, key, show(value));
     }
     table.name = "limits".into();
+    table.effect = Effect::Restart;
     table.say_if(Scope::Cluster, "half_open", config.limits.half_open);
     table.say_if(Scope::Cluster, "per_source", config.limits.per_source);
 }

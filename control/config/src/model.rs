@@ -258,8 +258,6 @@ pub struct Policy {
     pub source_nat: Option<SourceNat>,
     /// The inner server that the session goes to. Only with [`Action::Allow`].
     pub destination_nat: Option<DestinationNat>,
-    /// Tell the log about every session that this policy decides.
-    pub log: bool,
     /// What the peers must know before the session's packets go on.
     pub durability: Durability,
 }

@@ -42,7 +42,6 @@ struct Draft {
     action: Option<Located<Action>>,
     source_nat: Option<Located<SourceNat>>,
     destination_nat: Option<Located<DestinationNat>>,
-    log: Option<Located<bool>>,
     durability: Option<Located<Durability>>,
     has_destination: bool,
 }
@@ -93,7 +92,6 @@ fn read_one(section: Section<'_, '_>, interfaces: &Interfaces, report: &Report) 
         action: section.required("action", "action = \"allow\"", value::choice(ACTIONS, &[])),
         source_nat: section.optional("source_nat", value::source_nat),
         destination_nat: section.optional("destination_nat", value::destination_nat),
-        log: section.or("log", false, value::boolean),
         durability: section.or(
             "durability",
             Durability::Async,
@@ -328,7 +326,6 @@ fn build(draft: Draft) -> Option<Policy> {
         action: draft.action?.value,
         source_nat: draft.source_nat.map(|nat| nat.value),
         destination_nat: draft.destination_nat.map(|nat| nat.value),
-        log: draft.log?.value,
         durability: draft.durability?.value,
     })
 }
