@@ -49,6 +49,7 @@ mod peer;
 mod receive;
 mod repair;
 mod send;
+mod serve;
 
 pub mod frame;
 pub mod record;
@@ -63,7 +64,7 @@ pub use frame::Position;
 use incoming::Incoming;
 use outgoing::{Announced, Outgoing, Pushed};
 use peer::Peer;
-use repair::Repair;
+use serve::Repair;
 
 use crate::{Boot, Delta, RangeSet, SessionSource, Time, UnitId};
 

@@ -38,6 +38,10 @@ impl Random {
         self.next() % limit
     }
 
+    pub(crate) fn pick<T: Copy, const N: usize>(&mut self, from: [T; N]) -> T {
+        from[usize::try_from(self.below(N as u64)).unwrap()]
+    }
+
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
@@ -70,9 +74,9 @@ impl Faults {
 
     pub(crate) fn of(random: &mut Random) -> Self {
         Self {
-            loss_per_mille: [0, 10, 100, 300][random.below(4) as usize],
-            duplicate_per_mille: [0, 50, 200][random.below(3) as usize],
-            delay_us: [50, 500, 5_000][random.below(3) as usize],
+            loss_per_mille: random.pick([0, 10, 100, 300]),
+            duplicate_per_mille: random.pick([0, 50, 200]),
+            delay_us: random.pick([50, 500, 5_000]),
             cuts: random.one_in(2),
             pauses: random.one_in(2),
             restarts: random.one_in(2),
@@ -208,9 +212,9 @@ pub(crate) struct World {
 /// Small enough for every bound to be met.
 pub(crate) fn tight_limits(random: &mut Random) -> Limits {
     Limits {
-        window: [8, 32, 1_024][random.below(3) as usize],
-        repair_window: [4, 16][random.below(2) as usize],
-        waiting: [16, 64, 4_096][random.below(3) as usize],
+        window: random.pick([8, 32, 1_024]),
+        repair_window: random.pick([4, 16]),
+        waiting: random.pick([16, 64, 4_096]),
         segments_per_turn: 8,
         slots_per_turn: 64,
         ..Limits::default()
