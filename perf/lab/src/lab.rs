@@ -17,10 +17,6 @@ use crate::unit::{Programs, Unit};
 /// Where running labs leave their state, one directory each.
 const STATE: &str = "/run/tidegate-lab";
 
-/// Seconds after its start from which a unit may take over: a fresh one listens for the hold-down,
-/// one second here, and its uptime is told in whole seconds.
-const SETTLED_S: u64 = 2;
-
 /// How large a lab is and how its units are configured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabSettings {
@@ -306,9 +302,6 @@ fn find_flaw(reports: &[Status], sessions: u64) -> Option<String> {
                 "{name} holds {} sessions of {sessions}",
                 status.sessions.total
             ));
-        }
-        if status.uptime_s < SETTLED_S {
-            return Some(format!("{name} has only just started"));
         }
         if !status.synced {
             return Some(format!("{name} does not hold everything yet"));

@@ -19,6 +19,7 @@
 pub mod clock;
 pub mod demo;
 pub mod failover;
+pub mod join;
 mod lab;
 mod namespace;
 pub mod probe;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use tidegate_lab::demo::Demonstration;
 use tidegate_lab::failover::{Experiment, Fault, Report, Run};
+use tidegate_lab::join::{JoinReport, Joining};
 use tidegate_lab::{Host, Lab, LabSettings, Segment, Unit, parse_unit, tool};
 
 /// Clusters, clients, servers and switches in network namespaces; faults and probes.
@@ -80,6 +81,20 @@ enum Command {
         runs: u32,
         /// UDP sessions that are there besides.
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+        sessions: u32,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        size: Size,
+    },
+    /// Restart a subordinate again and again, and measure how soon it holds every session.
+    Join {
+        /// How often.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        runs: u32,
+        /// UDP sessions that are there.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
         sessions: u32,
         /// Print the report as JSON.
         #[arg(long)]
@@ -217,6 +232,22 @@ fn perform(command: Command, prefix: String) -> Result<()> {
                 json,
             )
         }
+        Command::Join {
+            runs,
+            sessions,
+            json,
+            size,
+        } => {
+            let mut lab = size.settings(prefix);
+            lab.sessions = lab.sessions.max(sessions.saturating_mul(2));
+            let (runs, sessions) = (usize::try_from(runs)?, usize::try_from(sessions)?);
+            let joining = Joining {
+                lab,
+                runs,
+                sessions,
+            };
+            show_joins(&joining.perform()?, json)
+        }
         Command::Demo {
             megabytes,
             rate,
@@ -304,6 +335,28 @@ fn measure(experiment: &Experiment, json: bool) -> Result<()> {
     } else {
         writeln!(out, "{}", summarise(&report))?;
     }
+    Ok(())
+}
+
+fn show_joins(report: &JoinReport, json: bool) -> Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(report)?)?;
+        return Ok(());
+    }
+    writeln!(out, "  run      ready   of it, copying   sessions held")?;
+    for (number, run) in (1..).zip(&report.runs) {
+        writeln!(
+            out,
+            "{number:>5}  {:>6.0} ms        {:>6.0} ms  {:>14}",
+            run.ready_ms, run.copy_ms, run.held
+        )?;
+    }
+    writeln!(
+        out,
+        "\na unit joins with {} sessions present: ready after {:.0} ms in the median, {:.0} ms at worst",
+        report.sessions, report.median_ms, report.worst_ms
+    )?;
     Ok(())
 }
 

@@ -1,0 +1,129 @@
+//! How long a unit that joins needs until it holds every session, ready to forward.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use api::Role;
+use serde::Serialize;
+
+use crate::clock::{self, Found, wait_for};
+use crate::probe::Crowd;
+use crate::{Host, Lab, LabSettings, Unit};
+
+/// How long a joining unit may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A subordinate is killed and started again while sessions are there.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// The lab.
+    pub lab: LabSettings,
+    /// How often.
+    pub runs: usize,
+    /// UDP sessions through NAT that are there.
+    pub sessions: usize,
+}
+
+/// One start of the subordinate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Join {
+    /// From the start of the process until it is a subordinate that holds everything, in
+    /// milliseconds.
+    pub ready_ms: f64,
+    /// The same from the moment at which it was a subordinate.
+    pub copy_ms: f64,
+    /// Sessions that it holds then.
+    pub held: u64,
+}
+
+/// All runs and what they come to.
+#[derive(Clone, Debug, Serialize)]
+pub struct JoinReport {
+    /// Sessions that were there.
+    pub sessions: usize,
+    /// Each run.
+    pub runs: Vec<Join>,
+    /// The median of the times until ready.
+    pub median_ms: f64,
+    /// The longest.
+    pub worst_ms: f64,
+}
+
+impl Joining {
+    /// Builds the lab, performs all runs, and takes the lab down again.
+    ///
+    /// # Errors
+    ///
+    /// When the lab does not come up, a unit does not join, or its joining changes the primary.
+    pub fn perform(&self) -> Result<JoinReport> {
+        ensure!(self.runs > 0, "there is at least one run");
+        ensure!(self.lab.units >= 2, "joining needs at least two units");
+        let lab = Lab::up(&self.lab)?;
+        let runs = self.perform_in(&lab);
+        lab.down()?;
+        let runs = runs?;
+        let mut times: Vec<f64> = runs.iter().map(|run| run.ready_ms).collect();
+        times.sort_by(f64::total_cmp);
+        Ok(JoinReport {
+            sessions: self.sessions,
+            median_ms: times[times.len() / 2],
+            worst_ms: times[times.len() - 1],
+            runs,
+        })
+    }
+
+    fn perform_in(&self, lab: &Lab) -> Result<Vec<Join>> {
+        let client = lab.topology().namespace(Host::Client);
+        let server = lab.topology().namespace(Host::Server);
+        let _crowd = match self.sessions {
+            0 => None,
+            sessions => Some(Crowd::settle(&client, &server, sessions)?),
+        };
+        (0..self.runs).map(|_| self.join_once(lab)).collect()
+    }
+
+    fn join_once(&self, lab: &Lab) -> Result<Join> {
+        lab.wait_holding(self.sessions as u64)?;
+        let (primary, before) = lab.primary()?;
+        let subordinate = lab
+            .units()
+            .iter()
+            .find(|unit| unit.id() != primary.id())
+            .context("there is no subordinate")?;
+        subordinate.kill()?;
+        let started = clock::now();
+        subordinate.start()?;
+        wait_status(subordinate, "a subordinate", |status| {
+            status.role == Role::Subordinate
+        })?;
+        let copying = clock::now();
+        let held = wait_status(subordinate, "whole", |status| {
+            status.synced && status.sessions.total >= self.sessions as u64
+        })?;
+        let done = clock::now();
+        let (still, after) = lab.primary()?;
+        ensure!(
+            still.id() == primary.id() && after.term == before.term,
+            "the primary changed when a subordinate joined"
+        );
+        Ok(Join {
+            ready_ms: (done - started).as_secs_f64() * 1e3,
+            copy_ms: (done - copying).as_secs_f64() * 1e3,
+            held,
+        })
+    }
+}
+
+/// Waits until the unit says what is asked for; gives how many sessions it holds.
+fn wait_status(unit: &Unit, what: &str, holds: impl Fn(&api::Status) -> bool) -> Result<u64> {
+    wait_for(what, LIMIT, || {
+        Ok(match unit.status() {
+            Ok(status) if holds(&status) => Found::Yes(status.sessions.total),
+            Ok(status) => Found::NotYet(format!(
+                "{} is {} with {} sessions",
+                status.name, status.role, status.sessions.total
+            )),
+            Err(error) => Found::NotYet(error.to_string()),
+        })
+    })
+}
