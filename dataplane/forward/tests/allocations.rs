@@ -9,11 +9,8 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use common::frames::{self, ACK, Ip, NO_SEGMENT, SYN, USUAL};
 use common::*;
 use forward::TableCommand;
-use packet::Tuple;
-use session::Version;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -50,73 +47,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One of everything that comes to a gateway.
-fn frames_of_all_kinds(round: u16) -> Vec<(forward::InterfaceId, Vec<u8>)> {
-    let datagram = Tuple::v4(CLIENT, 4_000, SERVER, 53, 17);
-    let connection = Tuple::v4(CLIENT, 4_000, SERVER, 80, 6);
-    let large = [0; 1_400];
-    vec![
-        (LAN, frames::udp(LAN, &datagram, b"of a session")),
-        (
-            LAN,
-            frames::udp(
-                LAN,
-                &Tuple {
-                    src_port: 5_000 + round,
-                    ..datagram
-                },
-                b"new",
-            ),
-        ),
-        (LAN, frames::tcp(LAN, &connection, SYN, 1, 0)),
-        (
-            LAN,
-            frames::tcp(
-                LAN,
-                &Tuple {
-                    src_port: 5_000 + round,
-                    ..connection
-                },
-                ACK,
-                1,
-                1,
-            ),
-        ),
-        (LAN, frames::udp(LAN, &datagram, &large)),
-        (
-            LAN,
-            frames::packet(LAN, &datagram, Ip { ttl: 1, ..USUAL }, NO_SEGMENT, b"x"),
-        ),
-        (
-            LAN,
-            frames::fragment(
-                LAN,
-                &datagram,
-                Ip {
-                    fragment: (0, true),
-                    ..USUAL
-                },
-                &large[..64],
-            ),
-        ),
-        (
-            LAN,
-            frames::echo(LAN, &Tuple::v4(CLIENT, 1, LAN_ADDRESS, 0, 1)),
-        ),
-        (
-            WAN,
-            frames::tcp(
-                WAN,
-                &Tuple::v4(FAR, 5_000 + round, WAN_ADDRESS, 8_080, 6),
-                SYN,
-                1,
-                0,
-            ),
-        ),
-        (WAN, vec![0; 60]),
-    ]
-}
-
 #[test]
 fn a_turn_allocates_nothing() {
     let mut gateway = Gateway::new(Plan {
@@ -125,22 +55,17 @@ fn a_turn_allocates_nothing() {
     });
     // Set-up on first use is over by then: the snapshot's reservation, the standard library's.
     for round in 0..4 {
-        for (interface, frame) in frames_of_all_kinds(round) {
+        for (interface, frame) in frames::of_all_kinds(round) {
             gateway.send_to(usize::from(round % 2), interface, &frame);
         }
         gateway.turn();
     }
     let mut allocations = 0;
     for round in 4..40 {
-        for (interface, frame) in frames_of_all_kinds(round) {
+        for (interface, frame) in frames::of_all_kinds(round) {
             gateway.send_to(usize::from(round % 2), interface, &frame);
         }
-        let remote = session::Session {
-            tuples: [1, 2].map(|host| Tuple::v4([10, 0, 0, host].into(), round, FAR, 9, 17)),
-            version: Version(1),
-            owner: 1,
-            ..session::Session::default()
-        };
+        let remote = session_of_a_peer(round);
         let command = TableCommand::Apply(remote, 10);
         gateway.control[0].commands.push(command).unwrap();
         gateway.pass(50);
@@ -153,17 +78,7 @@ fn a_turn_allocates_nothing() {
         gateway.punted();
     }
     let counts = gateway.counts();
-    for happened in [
-        "sessions_created",
-        "sessions_expired",
-        "sessions_applied",
-        "handed_over",
-        "fragmented",
-        "icmp_errors",
-        "punted_local",
-        "drop foreign_mac",
-        "drop tcp_not_syn",
-    ] {
+    for happened in frames::WHAT_ALL_KINDS_DO {
         assert!(counts.contains_key(happened), "{happened}: {counts:?}");
     }
     assert_eq!(allocations, 0);

@@ -9,7 +9,9 @@ use etherparse::{
 use forward::InterfaceId;
 use packet::{Layout, Mac, Tuple};
 
-use super::{CLIENT_MAC, LAN, ROUTER_MAC, virtual_mac};
+use super::{
+    CLIENT, CLIENT_MAC, FAR, LAN, LAN_ADDRESS, ROUTER_MAC, SERVER, WAN, WAN_ADDRESS, virtual_mac,
+};
 
 pub const FIN: u8 = packet::tcp::FIN;
 pub const SYN: u8 = packet::tcp::SYN;
@@ -153,6 +155,83 @@ pub fn too_big(ingress: InterfaceId, source: Ipv4Addr, offender: &[u8], mtu: u16
         .unwrap();
     out
 }
+
+/// One of everything that comes to a gateway with a narrow WAN. Rounds differ in their new sessions.
+pub fn of_all_kinds(round: u16) -> Vec<(InterfaceId, Vec<u8>)> {
+    let datagram = Tuple::v4(CLIENT, 4_000, SERVER, 53, 17);
+    let connection = Tuple::v4(CLIENT, 4_000, SERVER, 80, 6);
+    let large = [0; 1_400];
+    vec![
+        (LAN, udp(LAN, &datagram, b"of a session")),
+        (
+            LAN,
+            udp(
+                LAN,
+                &Tuple {
+                    src_port: 5_000 + round,
+                    ..datagram
+                },
+                b"new",
+            ),
+        ),
+        (LAN, tcp(LAN, &connection, SYN, 1, 0)),
+        (
+            LAN,
+            tcp(
+                LAN,
+                &Tuple {
+                    src_port: 5_000 + round,
+                    ..connection
+                },
+                ACK,
+                1,
+                1,
+            ),
+        ),
+        (LAN, udp(LAN, &datagram, &large)),
+        (
+            LAN,
+            packet(LAN, &datagram, Ip { ttl: 1, ..USUAL }, NO_SEGMENT, b"x"),
+        ),
+        (
+            LAN,
+            fragment(
+                LAN,
+                &datagram,
+                Ip {
+                    fragment: (0, true),
+                    ..USUAL
+                },
+                &large[..64],
+            ),
+        ),
+        (LAN, echo(LAN, &Tuple::v4(CLIENT, 1, LAN_ADDRESS, 0, 1))),
+        (
+            WAN,
+            tcp(
+                WAN,
+                &Tuple::v4(FAR, 5_000 + round, WAN_ADDRESS, 8_080, 6),
+                SYN,
+                1,
+                0,
+            ),
+        ),
+        (WAN, vec![0; 60]),
+    ]
+}
+
+/// Some of what two workers count, given these frames and a change of a peer's.
+pub const WHAT_ALL_KINDS_DO: [&str; 9] = [
+    "sessions_created",
+    "sessions_expired",
+    "sessions_applied",
+    "handed_over",
+    "fragmented",
+    "icmp_errors",
+    "punted_local",
+    "drop foreign_mac",
+    "drop tcp_not_syn",
+];
 
 /// The same frame for another station.
 pub fn to_mac(mut frame: Vec<u8>, destination: Mac) -> Vec<u8> {

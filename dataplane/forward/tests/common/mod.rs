@@ -17,7 +17,7 @@ use forward::{
     RingSizes, Route, Snapshot, SnapshotSettings, SourceNat, Worker, WorkerCounters, WorkerParts,
 };
 use packet::{Mac, Tuple};
-use session::{Memory, Reader, Session, Settings, Shard, Tick};
+use session::{Memory, Reader, Session, Settings, Shard, Tick, Version};
 
 pub const LAN: InterfaceId = InterfaceId(0);
 pub const WAN: InterfaceId = InterfaceId(1);
@@ -396,6 +396,16 @@ impl Gateway {
             .map(|(name, count)| ((*name).to_owned(), *count))
             .collect();
         assert_eq!(moved, expected);
+    }
+}
+
+/// A session that unit 1 has, one for each round.
+pub fn session_of_a_peer(round: u16) -> Session {
+    Session {
+        tuples: [1, 2].map(|host| Tuple::v4([10, 0, 0, host].into(), round, FAR, 9, 17)),
+        version: Version(1),
+        owner: 1,
+        ..Session::default()
     }
 }
 
