@@ -456,8 +456,10 @@ impl Sync {
             deadline = deadline.min(self.settled());
         }
         for (_, peer) in self.live_peers() {
-            if !peer.dirty.is_empty() && self.repair.is_none() {
-                deadline = deadline.min(peer.dirty_since + NEGLECT);
+            // One that is neglected already waits for the table to settle, as above.
+            let neglect = peer.dirty_since + NEGLECT;
+            if !peer.dirty.is_empty() && self.repair.is_none() && self.now < neglect {
+                deadline = deadline.min(neglect);
             }
             for collection in peer.collections.iter().filter(|c| c.sweep.is_some()) {
                 if self.now < collection.visible {
