@@ -23,6 +23,11 @@ impl Table {
         }
     }
 
+    /// Goes by other idle times; returns those it went by.
+    pub(crate) fn set_timeouts(&mut self, timeouts: Timeouts) -> Timeouts {
+        std::mem::replace(&mut self.timeouts, timeouts)
+    }
+
     /// The readers, by worker.
     pub(crate) fn readers(&self) -> &[Reader] {
         &self.readers

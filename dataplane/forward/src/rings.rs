@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dpdk::Mbuf;
 use packet::Tuple;
 use rtrb::{Consumer, Producer, RingBuffer};
-use session::{Session, SessionId, Version};
+use session::{Session, SessionId, Timeouts, Version};
 
 use crate::interface::InterfaceId;
 
@@ -83,7 +83,7 @@ pub struct DeltaNotice {
     pub version: Version,
 }
 
-/// A change to a worker's shard that somebody else wants.
+/// A change to a worker's shard, or to how it ages, that somebody else wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableCommand {
     /// Another unit's state of a session, and the ticks that it has left.
@@ -92,6 +92,10 @@ pub enum TableCommand {
     Retract(Tuple, Version),
     /// An operator wants the session gone that either tuple of which is this.
     Clear(Tuple),
+    /// The configuration has other idle times. A session's next packet that changes its state, or
+    /// its next timer, applies them: a longer time holds for every session, a shorter one for those
+    /// that are there already within the horizon of the timing wheel, fourteen minutes.
+    Timeouts(Timeouts),
 }
 
 /// The ranges of sessions whose changes found a full ring, one bit each.

@@ -8,7 +8,7 @@ use common::frames::{self, ACK, sound};
 use common::*;
 use forward::{DeltaKind, Limits, TableCommand};
 use packet::Tuple;
-use session::{Flags, State, Version};
+use session::{Flags, State, Timeouts, Version};
 
 fn udp_tuple(port: u16) -> Tuple {
     Tuple::v4(CLIENT, port, SERVER, 53, 17)
@@ -131,6 +131,40 @@ fn idle_sessions_end_and_are_reported() {
         (removed.tuple, removed.version),
         (created.tuple, created.version)
     );
+}
+
+#[test]
+fn other_timeouts_hold_from_the_next_timer_on() {
+    let mut gateway = Gateway::new(Plan::default());
+    let with = |udp_unreplied| {
+        TableCommand::Timeouts(Timeouts {
+            udp_unreplied,
+            ..Timeouts::default()
+        })
+    };
+    gateway.pass_through(LAN, &frames::udp(LAN, &udp_tuple(1), b"x"), WAN);
+    let before = gateway.counts();
+    gateway.control[0].commands.push(with(1_000)).unwrap();
+    gateway.pass(301);
+    gateway.turn();
+    assert!(gateway.session(&udp_tuple(1)).is_some(), "lives longer now");
+    gateway.assert_moved(&before, &[]);
+
+    gateway.control[0].commands.push(with(50)).unwrap();
+    gateway.turn();
+    gateway.pass_through(LAN, &frames::udp(LAN, &udp_tuple(2), b"x"), WAN);
+    let before = gateway.counts();
+    gateway.pass(51);
+    gateway.turn();
+    assert!(gateway.session(&udp_tuple(2)).is_none());
+    assert!(
+        gateway.session(&udp_tuple(1)).is_some(),
+        "its timer is set already"
+    );
+    gateway.assert_moved(&before, &[("deltas", 1), ("sessions_expired", 1)]);
+    gateway.pass(700);
+    gateway.turn();
+    assert!(gateway.session(&udp_tuple(1)).is_none());
 }
 
 #[test]

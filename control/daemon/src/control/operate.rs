@@ -8,9 +8,10 @@ use config::{Change, Config, Effect};
 use dpdk::Eal;
 use forward::{Snapshot, SnapshotSettings, TableCommand};
 use packet::{Mac, Tuple};
+use session::Timeouts;
 
 use super::Control;
-use crate::plan;
+use crate::{plan, startup};
 
 impl Control {
     /// Hands a command to the cluster's state machine; what follows from it happens at once.
@@ -64,6 +65,7 @@ impl Control {
             interfaces: Arc::clone(&current.interfaces),
             ..snapshot.with_role(current.primary, current.term)
         });
+        self.set_timeouts(startup::timeouts(&new.timeouts));
         self.config = new;
         self.node.handle_settings(
             self.config.unit.priority,
@@ -79,6 +81,16 @@ impl Control {
             applied: changes.into_iter().map(change).collect(),
             needs_restart: Vec::new(),
         })
+    }
+
+    /// Has the workers go by other idle times, and tells remaining times by them.
+    fn set_timeouts(&mut self, timeouts: Timeouts) {
+        if self.table.set_timeouts(timeouts) == timeouts {
+            return;
+        }
+        for worker in 0..self.workers.len() {
+            self.command(worker, TableCommand::Timeouts(timeouts));
+        }
     }
 
     /// Has the workers remove sessions, by their original tuples.

@@ -129,6 +129,7 @@ impl<P: PortIo> Core<P> {
                     }
                 }
                 TableCommand::Clear(tuple) => self.clear(&tuple),
+                TableCommand::Timeouts(timeouts) => self.shard.set_timeouts(timeouts),
             }
         }
     }
