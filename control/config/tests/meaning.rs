@@ -309,8 +309,7 @@ impl Written {
 
     /// Lavish: defaults written out, lists backwards and doubled, other quotes and spaces.
     fn ornate(&self) -> String {
-        let mut text =
-            "[[ policy ]] # The same again.\ndurability   = 'async'\n".to_owned();
+        let mut text = "[[ policy ]] # The same again.\ndurability   = 'async'\n".to_owned();
         let mut names: Vec<String> = self
             .from
             .iter()
