@@ -164,6 +164,8 @@ impl Control {
             })
             .collect();
         let inject = inject.ok_or_else(|| anyhow!("no worker"))?;
+        let mut table = Table::new(readers, startup::timeouts(&config.timeouts));
+        table.follow(&config);
         Ok(Self {
             clock,
             node,
@@ -172,7 +174,7 @@ impl Control {
             workers,
             snapshot,
             neighbours,
-            table: Table::new(readers, startup::timeouts(&config.timeouts)),
+            table,
             host: Host::new(),
             outgoing: Outgoing::new(pool, inject, sync_queues),
             carriers: carrier::watch(watched)?,

@@ -34,7 +34,7 @@ use config::Config;
 use tracing_subscriber::EnvFilter;
 
 use crate::control::Control;
-use crate::management::Operator;
+use crate::management::{Management, Operator};
 
 /// Wrong usage or a bad configuration.
 const BAD_CONFIGURATION: u8 = 2;
@@ -89,9 +89,9 @@ fn log_to_stderr() {
 
 fn run(config: Config) -> Result<()> {
     let (requests, asked) = crossbeam::channel::unbounded();
-    let management = config.clone();
+    let management = Management::open(&config)?;
     let mut control = Control::start(config, asked)?;
-    management::start(&management, Operator::new(requests))?;
+    let _socket = management.serve(Operator::new(requests))?;
     control.run();
     Ok(())
 }

@@ -24,7 +24,8 @@ use config::Config;
 use crossbeam::channel::Sender;
 use forward::Snapshot;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::control::{Control, Request};
@@ -100,43 +101,87 @@ impl IntoResponse for Failure {
 
 type Answer<T> = Result<Json<T>, Failure>;
 
-/// Opens the sockets and serves them on a thread of its own until the process ends.
-pub(crate) fn start(config: &Config, operator: Operator) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the management thread")?;
-    let listener = {
-        let _inside = runtime.enter();
-        listen(&config.management.socket)?
-    };
-    let metrics = match config.management.metrics {
-        None => None,
-        Some(address) => Some(
-            runtime
-                .block_on(TcpListener::bind(address))
-                .with_context(|| format!("management.metrics: cannot listen on {address}"))?,
-        ),
-    };
-    let serve = async move {
-        tokio::spawn(leave_on_signal(operator.clone()));
-        if let Some(listener) = metrics {
-            let routes = axum::Router::new()
-                .route(path::METRICS, get(metrics_text))
-                .with_state(operator.clone());
-            tokio::spawn(async move { axum::serve(listener, routes).await });
-        }
-        axum::serve(listener, routes(operator)).await
-    };
-    thread::Builder::new()
-        .name("management".to_owned())
-        .spawn(move || {
-            if let Err(error) = runtime.block_on(serve) {
-                tracing::error!("management: {error}");
-            }
+/// Everything that operators reach the unit by, open before the data plane starts: a unit whose
+/// socket another one serves touches no port, and a signal in between is not lost.
+pub(crate) struct Management {
+    runtime: Runtime,
+    listener: UnixListener,
+    metrics: Option<TcpListener>,
+    terminate: Signal,
+    interrupt: Signal,
+    file: SocketFile,
+}
+
+/// The socket's name in the file system, gone with this value.
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // An operator may have removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Management {
+    /// Opens the sockets. Who connects waits until they are served.
+    pub(crate) fn open(config: &Config) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the management thread")?;
+        let inside = runtime.enter();
+        let listener = listen(&config.management.socket)?;
+        let file = SocketFile(config.management.socket.clone());
+        let caught = |kind| signal(kind).context("signals cannot be caught");
+        let (terminate, interrupt) = (
+            caught(SignalKind::terminate())?,
+            caught(SignalKind::interrupt())?,
+        );
+        let metrics = match config.management.metrics {
+            None => None,
+            Some(address) => Some(
+                runtime
+                    .block_on(TcpListener::bind(address))
+                    .with_context(|| format!("management.metrics: cannot listen on {address}"))?,
+            ),
+        };
+        drop(inside);
+        Ok(Self {
+            runtime,
+            listener,
+            metrics,
+            terminate,
+            interrupt,
+            file,
         })
-        .context("cannot start the management thread")?;
-    Ok(())
+    }
+
+    /// Serves on a thread of its own until the process ends.
+    pub(crate) fn serve(self, operator: Operator) -> Result<SocketFile> {
+        let serve = async move {
+            tokio::spawn(leave_on_signal(
+                self.terminate,
+                self.interrupt,
+                operator.clone(),
+            ));
+            if let Some(listener) = self.metrics {
+                let routes = axum::Router::new()
+                    .route(path::METRICS, get(metrics_text))
+                    .with_state(operator.clone());
+                tokio::spawn(async move { axum::serve(listener, routes).await });
+            }
+            axum::serve(self.listener, routes(operator)).await
+        };
+        thread::Builder::new()
+            .name("management".to_owned())
+            .spawn(move || {
+                if let Err(error) = self.runtime.block_on(serve) {
+                    tracing::error!("management: {error}");
+                }
+            })
+            .context("cannot start the management thread")?;
+        Ok(self.file)
+    }
 }
 
 /// Binds the socket. One that a dead unit left behind is removed, one that a living unit serves is
@@ -163,14 +208,7 @@ fn listen(socket: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-async fn leave_on_signal(operator: Operator) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be caught: the unit will leave without handing over");
-        return;
-    };
+async fn leave_on_signal(mut terminate: Signal, mut interrupt: Signal, operator: Operator) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

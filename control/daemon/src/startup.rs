@@ -1,11 +1,12 @@
 //! From a configuration to running workers: memory, ports, queues, rings and threads.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use config::{Config, InterfaceRole};
 use dpdk::{Device, Eal, EalSettings, Mempool, Port, PortSettings, Rss, RxQueue, TxQueue};
 use forward::{
@@ -53,6 +54,10 @@ pub(crate) struct Started {
 /// Starts everything. The calling thread becomes the control core's.
 pub(crate) fn start(config: &Config, clock: Clock) -> Result<Started> {
     let devices = devices(config)?;
+    check_cores(config)?;
+    if config.memory.huge_pages {
+        check_huge_pages(memory_needed(config))?;
+    }
     let eal = eal(config, &devices)?;
     let pool = Mempool::new(&eal, "packets", buffers(config), data_room(config))?;
     let (ports, mut queues) = ports(config, &eal, &devices, &pool)?;
@@ -117,16 +122,57 @@ fn devices(config: &Config) -> Result<Vec<Device>> {
 }
 
 fn eal(config: &Config, devices: &[Device]) -> Result<Eal> {
-    let per_buffer = u64::from(data_room(config)) + 512;
-    let megabytes = u64::from(buffers(config)) * per_buffer / (1 << 20) + 128;
     Ok(Eal::init(&EalSettings {
         program: "tidegated".to_owned(),
         file_prefix: format!("tidegate-{}-{}", config.unit.name, std::process::id()),
         main_core: config.cpu.control,
         huge_pages: config.memory.huge_pages,
-        memory_mb: u32::try_from(megabytes).unwrap_or(u32::MAX),
+        memory_mb: memory_needed(config),
         devices: devices.to_vec(),
     })?)
+}
+
+/// Refuses cores that this machine does not have.
+fn check_cores(config: &Config) -> Result<()> {
+    let cores = std::iter::once(("cpu.control", config.cpu.control))
+        .chain(config.cpu.workers.iter().map(|core| ("cpu.workers", *core)));
+    for (key, core) in cores {
+        ensure!(
+            Path::new(&format!("/sys/devices/system/cpu/cpu{core}")).exists(),
+            "{key}: there is no core {core}; write one of those that `lscpu --extended` lists"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses to start without enough huge pages: DPDK would say so in many lines. Kernels that do not
+/// tell are left to DPDK.
+fn check_huge_pages(needed: u32) -> Result<()> {
+    let Ok(sizes) = std::fs::read_dir("/sys/kernel/mm/hugepages") else {
+        return Ok(());
+    };
+    let free = sizes.filter_map(|size| {
+        let folder = size.ok()?.path();
+        let kilobytes = folder.file_name()?.to_str()?.strip_prefix("hugepages-")?;
+        let kilobytes: u64 = kilobytes.strip_suffix("kB")?.parse().ok()?;
+        let pages = std::fs::read_to_string(folder.join("free_hugepages")).ok()?;
+        Some(kilobytes * pages.trim().parse::<u64>().ok()? / 1_024)
+    });
+    let free: u64 = free.sum();
+    ensure!(
+        free >= u64::from(needed),
+        "memory.huge_pages: {needed} MiB are needed and {free} MiB are free; reserve more (`sysctl \
+         vm.nr_hugepages={}`), or write huge_pages = false",
+        needed.div_ceil(2)
+    );
+    Ok(())
+}
+
+/// Memory for DPDK, in MiB.
+fn memory_needed(config: &Config) -> u32 {
+    let per_buffer = u64::from(data_room(config)) + 512;
+    let megabytes = u64::from(buffers(config)) * per_buffer / (1 << 20) + 128;
+    u32::try_from(megabytes).unwrap_or(u32::MAX)
 }
 
 fn buffers(config: &Config) -> u32 {
@@ -213,6 +259,14 @@ fn ports(
         };
         let (port, started) =
             open().with_context(|| format!("interface \"{}\"", interface.name))?;
+        let mtu = port.info().mtu;
+        ensure!(
+            mtu >= interface.mtu,
+            "interface \"{}\": device {device} carries packets of {mtu} bytes, and mtu is {}; give the \
+             device a larger MTU, or write mtu = {mtu}",
+            interface.name,
+            interface.mtu
+        );
         ports.push(port);
         queues.push(started);
     }

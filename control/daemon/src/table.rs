@@ -1,7 +1,11 @@
 //! The session table as the control core and the operators read it: the lock-free readers of all
 //! shards, and the clock of their ticks.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use cluster::SessionSource;
+use config::{Config, Durability};
 use packet::Tuple;
 use session::{Reader, Session, SessionId, Tick, Timeouts};
 
@@ -10,6 +14,8 @@ use session::{Reader, Session, SessionId, Tick, Timeouts};
 pub(crate) struct Table {
     readers: Vec<Reader>,
     timeouts: Timeouts,
+    /// Policies whose sessions the peers need not have.
+    private: Arc<HashSet<u16>>,
     /// Remaining times are told as of this tick.
     pub(crate) now: Tick,
 }
@@ -19,8 +25,22 @@ impl Table {
         Self {
             readers,
             timeouts,
+            private: Arc::default(),
             now: Tick(0),
         }
+    }
+
+    /// Learns from `config` which sessions are copied to the peers.
+    pub(crate) fn follow(&mut self, config: &Config) {
+        let private = (0..)
+            .zip(&config.policies)
+            .filter(|(_, policy)| policy.durability == Durability::None);
+        self.private = Arc::new(private.map(|(number, _)| number).collect());
+    }
+
+    /// True for sessions that the peers get.
+    pub(crate) fn is_copied(&self, session: &Session) -> bool {
+        !self.private.contains(&session.policy)
     }
 
     /// Goes by other idle times; returns those it went by.
@@ -60,6 +80,7 @@ impl Table {
     }
 }
 
+/// The table as the peers may see it.
 impl SessionSource for Table {
     fn shards(&self) -> u16 {
         u16::try_from(self.readers.len()).unwrap_or(u16::MAX)
@@ -73,13 +94,15 @@ impl SessionSource for Table {
 
     fn read(&self, shard: u16, slot: u32) -> Option<(Session, u32)> {
         let session = self.get(shard, SessionId(slot))?;
-        Some((session, self.remaining(&session)))
+        self.is_copied(&session)
+            .then(|| (session, self.remaining(&session)))
     }
 
     fn find(&self, original: &Tuple) -> Option<(Session, u32)> {
         self.readers.iter().find_map(|reader| {
             let (_, session) = reader.lookup(original)?;
-            (session.tuples[0] == *original).then(|| (session, self.remaining(&session)))
+            (session.tuples[0] == *original && self.is_copied(&session))
+                .then(|| (session, self.remaining(&session)))
         })
     }
 }

@@ -94,11 +94,12 @@ impl Control {
     }
 
     fn tell_transition(&mut self, role: Role, term: u32, now: Time) {
+        // Several may have come at once; each is told with its own cause.
         let cause = self
             .node
             .transitions()
-            .next_back()
-            .map(|last| last.cause.to_string());
+            .rfind(|transition| (transition.to, transition.term) == (role, term))
+            .map(|transition| transition.cause.to_string());
         let message = format!("{role} in term {term}: {}", cause.unwrap_or_default());
         self.events.record(now, EventLevel::Info, "role", message);
     }

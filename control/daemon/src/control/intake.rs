@@ -1,9 +1,7 @@
 //! What comes in: links, frames, packets of the workers, changes of sessions.
 
 use cluster::{Delta, LinkId, Load, RangeSet, Time};
-use config::Durability;
 use forward::{DeltaKind, DeltaNotice, InterfaceId, PuntReason};
-use session::Session;
 
 use super::{Control, WORKER_PATIENCE};
 use crate::clock::tick;
@@ -129,7 +127,7 @@ impl Control {
                 let read = |notice: &DeltaNotice| {
                     let session = self.table.get(shard, notice.id)?;
                     // Another session may have the slot by now; its own notice follows.
-                    (session.tuples[0] == notice.tuple && is_copied(&self.config, &session)).then(
+                    (session.tuples[0] == notice.tuple && self.table.is_copied(&session)).then(
                         || Delta::Upsert {
                             session,
                             remaining: self.table.remaining(&session),
@@ -208,12 +206,4 @@ impl Control {
             .map(|traffic| traffic.rx_packets)
             .sum()
     }
-}
-
-/// False for sessions whose policy says that the peers need not have them.
-fn is_copied(config: &config::Config, session: &Session) -> bool {
-    config
-        .policies
-        .get(usize::from(session.policy))
-        .is_none_or(|policy| policy.durability != Durability::None)
 }

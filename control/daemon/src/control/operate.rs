@@ -67,6 +67,7 @@ impl Control {
         });
         self.set_timeouts(startup::timeouts(&new.timeouts));
         self.config = new;
+        self.table.follow(&self.config);
         self.node.handle_settings(
             self.config.unit.priority,
             self.config.cluster.preempt,
