@@ -468,6 +468,12 @@ pub struct SyncView {
     pub enabled: bool,
     /// This unit holds everything that the primary holds.
     pub synced: bool,
+    /// Segments that were sent again, to any peer.
+    pub resent: u64,
+    /// Repairs and copies that were sent whole.
+    pub repairs_sent: u64,
+    /// Repairs and copies that were received whole.
+    pub repairs_received: u64,
     /// One entry per peer.
     pub peers: Vec<SyncPeerView>,
 }
@@ -489,10 +495,6 @@ pub struct SyncPeerView {
     pub lag_deltas: u64,
     /// Age of the oldest of them in milliseconds; zero when there is none.
     pub lag_ms: u64,
-    /// Segments that were sent to it again.
-    pub resent: u64,
-    /// Ranges that were repaired for it.
-    pub repairs: u64,
 }
 
 /// How far a stream is.
@@ -522,10 +524,8 @@ pub struct ConfigView {
 pub struct ReloadResult {
     /// Hash of the cluster-wide meaning that runs now, as a hexadecimal number.
     pub hash: String,
-    /// Changes that are in effect now.
+    /// Changes that are in effect now. A reload that would need a restart is refused as a whole.
     pub applied: Vec<ChangeView>,
-    /// Changes that wait for a restart of the unit.
-    pub needs_restart: Vec<ChangeView>,
 }
 
 /// One change of the configuration.

@@ -360,7 +360,7 @@ pub(crate) fn sync(sync: &SyncView) -> String {
         "synchronising"
     };
     let mut table = Table::new(&[
-        ">PEER", "ALIVE", "SYNCED", ">LAG", ">LAG MS", ">RESENT", ">REPAIRS", "SENT", "RECEIVED",
+        ">PEER", "ALIVE", "SYNCED", ">LAG", ">LAG MS", "SENT", "RECEIVED",
     ]);
     let streams = |streams: &[api::StreamView]| {
         let texts = streams
@@ -380,37 +380,32 @@ pub(crate) fn sync(sync: &SyncView) -> String {
             yes_no(peer.synced),
             peer.lag_deltas.to_string(),
             peer.lag_ms.to_string(),
-            peer.resent.to_string(),
-            peer.repairs.to_string(),
             streams(&peer.sent),
             streams(&peer.received),
         ]);
     }
     format!(
-        "{state}\n\n{}",
+        "{state}; {} segments resent, {} copies sent, {} received\n\n{}",
+        sync.resent,
+        sync.repairs_sent,
+        sync.repairs_received,
         listed(&table, &sync.peers, "no peer heard")
     )
 }
 
 pub(crate) fn reload(result: &ReloadResult) -> String {
-    if result.applied.is_empty() && result.needs_restart.is_empty() {
+    if result.applied.is_empty() {
         return format!("nothing changed; meaning {}\n", result.hash);
     }
-    let mut table = Table::new(&["KEY", "FROM", "TO", "EFFECT"]);
-    let applied = result.applied.iter().map(|change| (change, "now"));
-    let waiting = result
-        .needs_restart
-        .iter()
-        .map(|change| (change, "after a restart"));
-    for (change, effect) in applied.chain(waiting) {
+    let mut table = Table::new(&["KEY", "FROM", "TO"]);
+    for change in &result.applied {
         table.row([
             change.key.clone(),
             or_dash(change.from.as_ref()),
             or_dash(change.to.as_ref()),
-            effect.into(),
         ]);
     }
-    format!("{table}\nmeaning {}\n", result.hash)
+    format!("{table}\nin effect now; meaning {}\n", result.hash)
 }
 
 /// The table, or a sentence where the list is empty.

@@ -77,10 +77,10 @@ fn every_command_asks_and_shows() {
                       "tx_packets": 5, "tx_bytes": 6, "tx_errors": 7 } }]);
     let stream = json!({ "shard": 0, "sent": 9, "acknowledged": 8 });
     let sync = json!({ "enabled": true, "synced": false, "peers": [{ "unit": 2, "alive": true,
-        "synced": true, "sent": [stream], "received": [], "lag_deltas": 1, "lag_ms": 2,
-        "resent": 3, "repairs": 4 }] });
-    let reload = json!({ "hash": "00ff", "applied": [{ "key": "unit.priority", "from": "1", "to": "2" }],
-        "needs_restart": [{ "key": "unit.id", "from": "1", "to": null }] });
+        "synced": true, "sent": [stream], "received": [], "lag_deltas": 1, "lag_ms": 2 }],
+        "resent": 3, "repairs_sent": 4, "repairs_received": 5 });
+    let reload =
+        json!({ "hash": "00ff", "applied": [{ "key": "unit.priority", "from": "1", "to": "2" }] });
     let done = json!({ "message": "unit 2 takes over" });
     for (arguments, request, answer, shown) in [
         (
@@ -176,7 +176,7 @@ fn every_command_asks_and_shows() {
             "config reload",
             "POST /v1/config/reload",
             reload,
-            "unit.id        1     -   after a restart",
+            "unit.priority  1     2",
         ),
     ] {
         let unit = Unit::answering(200, &answer.to_string());

@@ -370,12 +370,7 @@ impl Node {
         if let Some((primary, by, until)) = self.reported_primary(now) {
             return Known::Reported { primary, by, until };
         }
-        let mut unverified = self
-            .peers
-            .iter()
-            .flatten()
-            .filter(|p| p.alive && !p.verified);
-        if unverified.any(|peer| peer.claims_primary()) {
+        if self.hears_unverified_primary() {
             return Known::Unverified;
         }
         Known::Nobody
@@ -588,7 +583,22 @@ impl Node {
     pub(super) fn is_eligible(&self, now: Time) -> bool {
         let willing = !self.maintenance && self.leaving.is_none() && self.yielding.is_none();
         let able = !matches!(self.role, Role::Isolated | Role::Maintenance);
-        willing && able && self.can_serve() && now >= self.listening_until
+        willing
+            && able
+            && self.can_serve()
+            && now >= self.listening_until
+            && !self.hears_unverified_primary()
+    }
+
+    /// A peer that may be a recording says that it is primary: that holds this unit back, so nobody
+    /// must hand over to it.
+    fn hears_unverified_primary(&self) -> bool {
+        let mut unverified = self
+            .peers
+            .iter()
+            .flatten()
+            .filter(|p| p.alive && !p.verified);
+        unverified.any(|peer| peer.claims_primary())
     }
 
     /// For how long this unit could have been primary.

@@ -88,6 +88,11 @@ impl Incoming {
         self.expected.saturating_sub(1)
     }
 
+    /// The last segment that arrived, also out of order.
+    pub(super) fn newest(&self) -> u64 {
+        self.applied() + self.waiting.len() as u64
+    }
+
     /// True once anything of the stream was heard.
     pub(super) const fn is_known(&self) -> bool {
         self.expected != 0

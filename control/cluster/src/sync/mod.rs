@@ -520,6 +520,25 @@ impl Sync {
             .flat_map(|peer| peer.streams.iter().map(Incoming::applied))
     }
 
+    /// How far this unit's streams to a peer are, by shard: the last segment, and up to which the peer
+    /// acknowledged all.
+    pub fn sent_to(&self, unit: UnitId) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let peer = self.peers[unit.index()].as_deref();
+        let progress = peer.into_iter().flat_map(|peer| &peer.progress);
+        self.streams
+            .iter()
+            .zip(progress)
+            .map(|(stream, progress)| (stream.next() - 1, progress.acked))
+    }
+
+    /// How far the streams of a peer are here, by shard: the last segment that is known of, and up to
+    /// which all were applied.
+    pub fn received_from(&self, unit: UnitId) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let peer = self.peers[unit.index()].as_deref();
+        let streams = peer.into_iter().flat_map(|peer| &peer.streams);
+        streams.map(|stream| (stream.newest(), stream.applied()))
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {

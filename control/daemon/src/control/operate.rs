@@ -80,7 +80,6 @@ impl Control {
         Ok(ReloadResult {
             hash: format!("{:016x}", self.config.hash()),
             applied: changes.into_iter().map(change).collect(),
-            needs_restart: Vec::new(),
         })
     }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 use api::{
     ClusterView, CounterView, EventView, Health, InterfaceCounters, InterfaceStatus, InterfaceView,
     LinkState, LinkView, NeighbourView, Peer, PolicyView, Role, RouteView, SessionCount, Status,
-    SyncPeerView, SyncView, TransitionView, UnitView, Why,
+    StreamView, SyncPeerView, SyncView, TransitionView, UnitView, Why,
 };
 use cluster::{LinkKind, PeerStatus, UnitId};
 use config::{Action, InterfaceRole, NextHop, Policy, Protocol, Zone};
 use dpdk::MacFilter;
 use forward::{InterfaceId, NeighbourState, Snapshot, WorkerCounters};
 use packet::Mac;
+use session::Tick;
 
 use super::Control;
 use crate::clock::Clock;
@@ -42,7 +43,7 @@ impl Control {
                     alive: peer.alive,
                     role: role(peer.role),
                     synced: peer.synced,
-                    lag: self.lag(peer.unit).0,
+                    lag: peer.lag.deltas,
                 })
                 .collect(),
             interfaces: self.interface_status(),
@@ -185,7 +186,7 @@ impl Control {
                 })
                 .collect(),
             synced: peer.synced,
-            lag: self.lag(peer.unit).0,
+            lag: peer.lag.deltas,
             config_match: peer.configuration_agrees,
             software: peer.software.clone(),
         }
@@ -196,12 +197,6 @@ impl Control {
             .get(link.index())
             .and_then(|interface| self.config.interfaces.get(interface.index()))
             .map_or_else(String::new, |interface| interface.name.clone())
-    }
-
-    /// Changes that a peer has not acknowledged, and how long the oldest has waited in milliseconds.
-    fn lag(&self, unit: UnitId) -> (u64, u64) {
-        let lag = self.node.synchronisation().lag(unit);
-        (lag.deltas, milliseconds(lag.age))
     }
 
     pub(crate) fn why(&self) -> Why {
@@ -273,24 +268,25 @@ impl Control {
     pub(crate) fn neighbours(&self) -> Vec<NeighbourView> {
         self.host
             .resolver
-            .iter()
-            .map(|(neighbour, state)| NeighbourView {
+            .iter(self.table.now)
+            .map(|entry| NeighbourView {
                 interface: self
                     .config
                     .interfaces
-                    .get(neighbour.interface.index())
+                    .get(entry.neighbour.interface.index())
                     .map_or_else(String::new, |interface| interface.name.clone()),
-                address: neighbour.address,
-                mac: (state != NeighbourState::Incomplete).then(|| neighbour.mac.to_string()),
-                state: match state {
+                address: entry.neighbour.address,
+                mac: (entry.state != NeighbourState::Incomplete)
+                    .then(|| entry.neighbour.mac.to_string()),
+                state: match entry.state {
                     NeighbourState::Incomplete => "incomplete",
                     NeighbourState::Reachable => "reachable",
                     NeighbourState::Stale => "stale",
                     NeighbourState::Probe => "probe",
                 }
                 .to_owned(),
-                age_s: 0,
-                queued: 0,
+                age_s: u64::from(entry.age / Tick::PER_SECOND),
+                queued: u32::try_from(entry.waiting).unwrap_or(u32::MAX),
             })
             .collect()
     }
@@ -393,27 +389,27 @@ impl Control {
 
     pub(crate) fn sync(&self) -> SyncView {
         let node = self.node.status(self.clock.now());
+        let sync = self.node.synchronisation();
+        let counters = sync.counters();
         let peers = node
             .peers
             .iter()
-            .map(|peer| {
-                let (lag_deltas, lag_ms) = self.lag(peer.unit);
-                SyncPeerView {
-                    unit: peer.unit.get(),
-                    alive: peer.alive,
-                    synced: peer.synced,
-                    sent: Vec::new(),
-                    received: Vec::new(),
-                    lag_deltas,
-                    lag_ms,
-                    resent: 0,
-                    repairs: 0,
-                }
+            .map(|peer| SyncPeerView {
+                unit: peer.unit.get(),
+                alive: peer.alive,
+                synced: peer.synced,
+                sent: streams(sync.sent_to(peer.unit)),
+                received: streams(sync.received_from(peer.unit)),
+                lag_deltas: peer.lag.deltas,
+                lag_ms: milliseconds(peer.lag.age),
             })
             .collect();
         SyncView {
             enabled: self.config.cluster.session_sync,
             synced: node.synced,
+            resent: counters.segments_resent,
+            repairs_sent: counters.repairs_sent,
+            repairs_received: counters.repairs_received,
             peers,
         }
     }
@@ -431,6 +427,18 @@ impl Control {
     pub(super) fn current(&self) -> std::sync::Arc<Snapshot> {
         self.snapshot.current()
     }
+}
+
+/// Streams by shard, from pairs of (last segment, acknowledged or applied).
+fn streams(positions: impl Iterator<Item = (u64, u64)>) -> Vec<StreamView> {
+    (0..)
+        .zip(positions)
+        .map(|(shard, (sent, acknowledged))| StreamView {
+            shard,
+            sent,
+            acknowledged,
+        })
+        .collect()
 }
 
 /// Counters by name, summed over workers and shards, in the order in which they came.
