@@ -25,14 +25,14 @@ pub struct ProcessId {
 impl ProcessId {
     /// The living process of that number.
     pub fn of(pid: i32) -> Option<Self> {
-        let (_, started) = read_stat(pid)?;
+        let Stat { started, .. } = read_stat(pid)?;
         Some(Self { pid, started })
     }
 
-    /// Whether it still lives. One that has ended but was not waited for does not.
+    /// Whether it still lives. One that has ended but was not waited for does not; one whose main
+    /// thread has ended before the others does, and holds its sockets open.
     pub fn is_alive(self) -> bool {
-        read_stat(self.pid)
-            .is_some_and(|(state, started)| started == self.started && state != 'Z' && state != 'X')
+        read_stat(self.pid).is_some_and(|stat| stat.started == self.started && !stat.has_ended())
     }
 
     /// Sends it a signal. One that is gone already is no error.
@@ -79,19 +79,40 @@ impl ProcessId {
     }
 }
 
-/// State and start time of a process, from `/proc/PID/stat`.
-fn read_stat(pid: i32) -> Option<(char, u64)> {
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    /// Of its main thread.
+    state: char,
+    /// How many are left, the main thread included.
+    threads: u32,
+    /// When it started, in the kernel's ticks since boot.
+    started: u64,
+}
+
+impl Stat {
+    fn has_ended(self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
+}
+
+fn read_stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The name in parentheses may itself hold parentheses and spaces, so fields count from the last.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
+fn parse_stat(stat: &str) -> Option<Stat> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     let state = fields.next()?.chars().next()?;
-    // The start time is field 22; the state was field 3.
-    let started = fields.nth(18)?.parse().ok()?;
-    Some((state, started))
+    // That was field 3; the threads are field 20, and the start time is field 22.
+    let threads = fields.nth(16)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    Some(Stat {
+        state,
+        threads,
+        started,
+    })
 }
 
 #[cfg(test)]
@@ -102,7 +123,24 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
-        assert_eq!(parse_stat(stat), Some(('S', 4711)));
+        let expected = Stat {
+            state: 'S',
+            threads: 17,
+            started: 4711,
+        };
+        assert_eq!(parse_stat(stat), Some(expected));
+    }
+
+    #[test]
+    fn a_process_has_ended_with_its_last_thread() {
+        let stat = |state, threads| Stat {
+            state,
+            threads,
+            started: 1,
+        };
+        assert!(stat('Z', 1).has_ended());
+        assert!(!stat('Z', 2).has_ended(), "another thread is still dying");
+        assert!(!stat('R', 1).has_ended());
     }
 
     #[test]
