@@ -37,7 +37,7 @@ pub use interface::{
 pub use limiter::TokenBucket;
 pub use nat::{FIRST_PORT, PORT_CLASSES, PortChooser, PortSpace};
 pub use neighbour::{
-    DiscardReason, Evidence, NeighbourState, Resolution, Resolver, ResolverSettings,
+    DiscardReason, Evidence, NeighbourEntry, NeighbourState, Resolution, Resolver, ResolverSettings,
 };
 pub use neighbours::{Neighbour, Neighbours};
 pub use policy::{DestinationNat, Match, Policy, PolicyAction, PolicySet, Question, SourceNat};

@@ -128,6 +128,19 @@ pub enum NeighbourState {
     Probe,
 }
 
+/// An entry, as operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourEntry {
+    /// Who; the MAC of an incomplete one means nothing.
+    pub neighbour: Neighbour,
+    /// What is known of it.
+    pub state: NeighbourState,
+    /// Ticks since it last said where it is or, while incomplete, since it was first asked.
+    pub age: u32,
+    /// Packets that wait for it.
+    pub waiting: usize,
+}
+
 type Key = (InterfaceId, Ipv4Addr);
 
 #[derive(Debug)]
@@ -135,12 +148,24 @@ struct Entry<P> {
     state: NeighbourState,
     /// Meaningless while incomplete.
     mac: Mac,
+    /// When the neighbour said where it is; while incomplete, when it was first asked.
+    confirmed: Tick,
     /// Requests sent in this state.
     requests: u8,
     /// When the state is looked at again.
     due: Tick,
     /// Packets that wait; only while incomplete.
     waiting: VecDeque<P>,
+}
+
+impl<P> Entry<P> {
+    fn neighbour(&self, (interface, address): Key) -> Neighbour {
+        Neighbour {
+            interface,
+            address,
+            mac: self.mac,
+        }
+    }
 }
 
 /// All neighbours of a unit, and the packets (of type `P`) that wait for them.
@@ -241,6 +266,7 @@ impl<P> Resolver<P> {
             Entry {
                 state,
                 mac,
+                confirmed: now,
                 requests: 0,
                 due: now.plus(believed),
                 waiting: VecDeque::new(),
@@ -288,23 +314,22 @@ impl<P> Resolver<P> {
     pub fn take_changed(&mut self) -> Option<Neighbours> {
         mem::take(&mut self.changed).then(|| {
             let known: Vec<Neighbour> = self
+                .entries
                 .iter()
-                .filter(|(_, state)| *state != NeighbourState::Incomplete)
-                .map(|(neighbour, _)| neighbour)
+                .filter(|(_, entry)| entry.state != NeighbourState::Incomplete)
+                .map(|(key, entry)| entry.neighbour(*key))
                 .collect();
             Neighbours::build(&known)
         })
     }
 
-    /// Everybody known or asked for; the MAC of an incomplete one means nothing.
-    pub fn iter(&self) -> impl Iterator<Item = (Neighbour, NeighbourState)> {
-        self.entries.iter().map(|((interface, address), entry)| {
-            let neighbour = Neighbour {
-                interface: *interface,
-                address: *address,
-                mac: entry.mac,
-            };
-            (neighbour, entry.state)
+    /// Everybody known or asked for.
+    pub fn iter(&self, now: Tick) -> impl Iterator<Item = NeighbourEntry> {
+        self.entries.iter().map(move |(key, entry)| NeighbourEntry {
+            neighbour: entry.neighbour(*key),
+            state: entry.state,
+            age: now.since(entry.confirmed),
+            waiting: entry.waiting.len(),
         })
     }
 
@@ -315,6 +340,7 @@ impl<P> Resolver<P> {
             Entry {
                 state: NeighbourState::Incomplete,
                 mac: Mac::ZERO,
+                confirmed: now,
                 requests: 1,
                 due: now.plus(self.settings.retry),
                 waiting,

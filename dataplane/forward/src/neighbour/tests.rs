@@ -40,7 +40,21 @@ fn discard(packet: u32, reason: DiscardReason) -> Resolution<u32> {
 }
 
 fn state(resolver: &Resolver<u32>) -> Option<NeighbourState> {
-    resolver.iter().next().map(|(_, state)| state)
+    let mut entries = resolver.iter(Tick(0));
+    entries.next().map(|entry| entry.state)
+}
+
+/// What comes out of a resolver by itself, with the ticks.
+fn watch(
+    resolver: &mut Resolver<u32>,
+    ticks: std::ops::RangeInclusive<u32>,
+) -> Vec<(u32, Resolution<u32>)> {
+    ticks
+        .flat_map(|tick| {
+            let out = drain(resolver, Tick(tick));
+            out.into_iter().map(move |out| (tick, out))
+        })
+        .collect()
 }
 
 /// A resolver whose only entry is in `state` at tick zero.
@@ -88,16 +102,8 @@ fn packets_wait_for_the_answer_in_order() {
 fn silence_gives_up_after_three_requests() {
     let mut resolver = resolver();
     resolver.wait(LAN, HOST, 1, Tick(0));
-    let mut seen = Vec::new();
-    for tick in 0..=40 {
-        seen.extend(
-            drain(&mut resolver, Tick(tick))
-                .into_iter()
-                .map(|out| (tick, out)),
-        );
-    }
     assert_eq!(
-        seen,
+        watch(&mut resolver, 0..=40),
         [
             (0, request(None)),
             (10, request(None)),
@@ -106,6 +112,27 @@ fn silence_gives_up_after_three_requests() {
         ]
     );
     assert_eq!((state(&resolver), resolver.next_deadline()), (None, None));
+}
+
+#[test]
+fn operators_see_how_old_an_entry_is_and_what_waits_for_it() {
+    let mut resolver = resolver();
+    let seen = |resolver: &Resolver<u32>, now| {
+        let entry = resolver.iter(Tick(now)).next().unwrap();
+        (entry.state, entry.age, entry.waiting)
+    };
+    resolver.wait(LAN, HOST, 1, Tick(3));
+    resolver.wait(LAN, HOST, 2, Tick(4));
+    watch(&mut resolver, 3..=9);
+    assert_eq!(seen(&resolver, 9), (NeighbourState::Incomplete, 6, 2));
+    resolver.learn(LAN, HOST, MAC, Evidence::Reply, Tick(10));
+    assert_eq!(seen(&resolver, 10), (NeighbourState::Reachable, 0, 0));
+    watch(&mut resolver, 10..=311);
+    assert_eq!(seen(&resolver, 311), (NeighbourState::Probe, 301, 0));
+    resolver.learn(LAN, HOST, MAC, Evidence::Overheard, Tick(312));
+    assert_eq!(seen(&resolver, 312), (NeighbourState::Probe, 302, 0));
+    resolver.learn(LAN, HOST, MAC, Evidence::Reply, Tick(313));
+    assert_eq!(seen(&resolver, 315), (NeighbourState::Reachable, 2, 0));
 }
 
 #[test]
@@ -135,7 +162,7 @@ fn a_full_table_asks_for_nobody_new() {
         drain(&mut resolver, Tick(0)),
         [discard(1, DiscardReason::TableFull)]
     );
-    assert_eq!(resolver.iter().count(), 1);
+    assert_eq!(resolver.iter(Tick(0)).count(), 1);
 }
 
 #[test]
@@ -194,16 +221,8 @@ fn only_a_request_to_us_teaches_a_stranger() {
 #[test]
 fn a_neighbour_is_asked_again_before_it_is_forgotten() {
     let mut resolver = in_state(NeighbourState::Reachable);
-    let mut seen = Vec::new();
-    for tick in 0..=400 {
-        seen.extend(
-            drain(&mut resolver, Tick(tick))
-                .into_iter()
-                .map(|out| (tick, out)),
-        );
-    }
     assert_eq!(
-        seen,
+        watch(&mut resolver, 0..=400),
         [
             (300, request(Some(MAC))),
             (310, request(Some(MAC))),
@@ -227,7 +246,7 @@ fn a_flush_forgets_one_interface() {
     let mut resolver = in_state(NeighbourState::Reachable);
     resolver.learn(InterfaceId(1), HOST, MAC, Evidence::RequestToUs, Tick(0));
     resolver.flush(LAN);
-    assert_eq!(resolver.iter().count(), 1);
+    assert_eq!(resolver.iter(Tick(0)).count(), 1);
     let published = resolver.take_changed().unwrap();
     assert_eq!(published.look_up(LAN, HOST), None);
     assert_eq!(published.look_up(InterfaceId(1), HOST), Some(MAC));
