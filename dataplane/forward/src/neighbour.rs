@@ -5,13 +5,21 @@
 //! workers as [`Neighbours`]. Workers do not report use, so every entry is refreshed before it runs
 //! out, and forgotten when the neighbour no longer answers (after RFC 4861 section 7.3).
 //!
+//! A neighbour that is not known is asked three times within the first half second, because one lost
+//! request must not cost a second: after a takeover every user's packets wait for these answers. A
+//! neighbour that stays silent under traffic is then asked once a second at most, which is what RFC
+//! 1122 section 2.3.2.1 recommends for each destination; it is asked in haste again only after a
+//! second in which nobody wanted it.
+//!
 //! ```text
 //!   packet waits            answer                     30 s over
 //!  ───────────▶ Incomplete ───────▶ Reachable ─────────────────────▶ Probe ──▶ forgotten
-//!                   │ 3 requests       ▲  │ another MAC, unasked       ▲ │ │   after 3 requests
-//!                   ▼                  │  ▼               5 s over     │ │ │
-//!               forgotten              │ Stale ───────────────────────┘ │ │
-//!               (packets discarded)    └────────────────────────────────┘ ┘ answer
+//!                │   ▲              ▲  │ another MAC, unasked         ▲ │ │   after 3 requests
+//!     5 requests ▼   │ packets came │  ▼                5 s over      │ │ │
+//!            packets discarded      │ Stale ─────────────────────────┘ │ │
+//!                │ 1 s over         └───────────────────────────────────┘ ┘ answer
+//!                ▼
+//!            forgotten
 //!
 //!  ARP from a stranger to us makes a Stale entry.
 //! ```
@@ -37,10 +45,14 @@ pub struct ResolverSettings {
     pub reachable: u32,
     /// Ticks that an address learnt without asking is believed.
     pub stale: u32,
-    /// Ticks between two requests.
-    pub retry: u32,
-    /// Requests before a neighbour counts as gone.
+    /// Requests for a neighbour that is not known which are repeated in haste.
+    pub hasty: u8,
+    /// Ticks after each of these.
+    pub hasty_retry: u32,
+    /// Requests, after the hasty ones if any, before a neighbour counts as gone.
     pub requests: u8,
+    /// Ticks after each of these.
+    pub retry: u32,
 }
 
 impl Default for ResolverSettings {
@@ -50,8 +62,21 @@ impl Default for ResolverSettings {
             queue: 16,
             reachable: 30 * Tick::PER_SECOND,
             stale: 5 * Tick::PER_SECOND,
-            retry: Tick::PER_SECOND,
+            hasty: 2,
+            hasty_retry: Tick::PER_SECOND / 5,
             requests: 3,
+            retry: Tick::PER_SECOND,
+        }
+    }
+}
+
+impl ResolverSettings {
+    /// Ticks that the neighbour has to answer the request of this number, counted from one.
+    const fn pause_after(&self, request: u8) -> u32 {
+        if request <= self.hasty {
+            self.hasty_retry
+        } else {
+            self.retry
         }
     }
 }
@@ -150,8 +175,10 @@ struct Entry<P> {
     mac: Mac,
     /// When the neighbour said where it is; while incomplete, when it was first asked.
     confirmed: Tick,
-    /// Requests sent in this state.
+    /// Requests sent in this state; while silent, as if the hasty ones had just been sent.
     requests: u8,
+    /// It did not answer in time before, and is only asked on if packets still come for it.
+    silent: bool,
     /// When the state is looked at again.
     due: Tick,
     /// Packets that wait; only while incomplete.
@@ -268,6 +295,7 @@ impl<P> Resolver<P> {
                 mac,
                 confirmed: now,
                 requests: 0,
+                silent: false,
                 due: now.plus(believed),
                 waiting: VecDeque::new(),
             },
@@ -342,7 +370,8 @@ impl<P> Resolver<P> {
                 mac: Mac::ZERO,
                 confirmed: now,
                 requests: 1,
-                due: now.plus(self.settings.retry),
+                silent: false,
+                due: now.plus(self.settings.pause_after(1)),
                 waiting,
             },
         );
@@ -362,24 +391,39 @@ impl<P> Resolver<P> {
 
     /// The time of an entry is over: ask again, or give up.
     fn expire(&mut self, key: Key, now: Tick) {
-        let ResolverSettings {
-            requests, retry, ..
-        } = self.settings;
+        let settings = self.settings;
         let Some(entry) = self.entries.get_mut(&key) else {
             self.timers.pop_first();
             return;
         };
-        if entry.requests >= requests {
+        let unknown = entry.state == NeighbourState::Incomplete;
+        let hasty = if unknown { settings.hasty } else { 0 };
+        let enough = settings.requests.saturating_add(hasty);
+        let unwanted = entry.silent && entry.waiting.is_empty();
+        if unwanted || (!unknown && entry.requests >= enough) {
             self.forget(key, DiscardReason::Unreachable);
             return;
         }
-        let to = (entry.state != NeighbourState::Incomplete).then_some(entry.mac);
-        if to.is_some() {
-            entry.state = NeighbourState::Probe;
-        }
-        entry.requests += 1;
         self.timers.remove(&(entry.due, key));
-        entry.due = now.plus(retry);
+        if entry.requests >= enough {
+            entry.silent = true;
+            entry.requests = settings.hasty;
+            entry.due = now.plus(settings.retry);
+            self.timers.insert((entry.due, key));
+            for packet in self.take_waiting(key) {
+                self.discard(key, packet, DiscardReason::Unreachable);
+            }
+            return;
+        }
+        let to = (!unknown).then_some(entry.mac);
+        entry.requests += 1;
+        let pause = if unknown {
+            settings.pause_after(entry.requests)
+        } else {
+            entry.state = NeighbourState::Probe;
+            settings.retry
+        };
+        entry.due = now.plus(pause);
         self.timers.insert((entry.due, key));
         self.request(key, to);
     }

@@ -83,8 +83,8 @@ fn in_state(state: NeighbourState) -> Resolver<u32> {
 fn packets_wait_for_the_answer_in_order() {
     let mut resolver = resolver();
     resolver.wait(LAN, HOST, 1, Tick(0));
-    resolver.wait(LAN, HOST, 2, Tick(3));
-    assert_eq!(drain(&mut resolver, Tick(3)), [request(None)]);
+    resolver.wait(LAN, HOST, 2, Tick(1));
+    assert_eq!(drain(&mut resolver, Tick(1)), [request(None)]);
     assert!(resolver.take_changed().is_none());
     resolver.learn(LAN, HOST, MAC, Evidence::Reply, Tick(4));
     assert_eq!(
@@ -99,19 +99,94 @@ fn packets_wait_for_the_answer_in_order() {
 }
 
 #[test]
-fn silence_gives_up_after_three_requests() {
+fn silence_gives_up_after_a_hasty_beginning() {
     let mut resolver = resolver();
     resolver.wait(LAN, HOST, 1, Tick(0));
     assert_eq!(
-        watch(&mut resolver, 0..=40),
+        watch(&mut resolver, 0..=100),
         [
             (0, request(None)),
-            (10, request(None)),
-            (20, request(None)),
-            (30, discard(1, DiscardReason::Unreachable)),
+            (2, request(None)),
+            (4, request(None)),
+            (14, request(None)),
+            (24, request(None)),
+            (34, discard(1, DiscardReason::Unreachable)),
         ]
     );
     assert_eq!((state(&resolver), resolver.next_deadline()), (None, None));
+}
+
+#[test]
+fn a_silent_neighbour_in_demand_is_asked_once_a_second_at_most() {
+    let mut resolver = resolver();
+    let mut requests = Vec::new();
+    let mut unreachable = 0;
+    for tick in 0..=600 {
+        resolver.wait(LAN, HOST, tick, Tick(tick));
+        for out in drain(&mut resolver, Tick(tick)) {
+            match out {
+                Resolution::Request { .. } => requests.push(tick),
+                Resolution::Discard { reason, .. } => {
+                    unreachable += u32::from(reason == DiscardReason::Unreachable);
+                }
+                Resolution::Release { .. } => panic!("nobody has answered"),
+            }
+        }
+    }
+    assert_eq!(requests[..8], [0, 2, 4, 14, 24, 44, 54, 64]);
+    assert!(
+        requests[2..]
+            .windows(2)
+            .all(|two| two[1] - two[0] >= SECOND)
+    );
+    assert!(requests.len() > 40 && unreachable > 200, "it is asked on");
+    // Nobody wants it any more: the packets that wait are discarded, and it is forgotten.
+    let after = watch(&mut resolver, 601..=700);
+    let asked = after.iter().filter(|(_, out)| *out == request(None));
+    assert!(asked.count() <= 3);
+    assert_eq!((state(&resolver), resolver.next_deadline()), (None, None));
+    resolver.wait(LAN, HOST, 1, Tick(700));
+    resolver.learn(LAN, HOST, MAC, Evidence::Reply, Tick(701));
+    assert_eq!(
+        drain(&mut resolver, Tick(702)),
+        [request(None), release(MAC, 1)]
+    );
+}
+
+#[test]
+fn a_silent_neighbour_that_speaks_is_used_at_once() {
+    let mut resolver = resolver();
+    resolver.wait(LAN, HOST, 1, Tick(0));
+    watch(&mut resolver, 0..=34);
+    resolver.wait(LAN, HOST, 2, Tick(35));
+    resolver.learn(LAN, HOST, MAC, Evidence::RequestToUs, Tick(36));
+    assert_eq!(drain(&mut resolver, Tick(36)), [release(MAC, 2)]);
+    assert_eq!(state(&resolver), Some(NeighbourState::Stale));
+    assert_eq!(
+        watch(&mut resolver, 37..=86),
+        [(86, request(Some(MAC)))],
+        "probed like any other, and not in haste"
+    );
+}
+
+/// What the time of each state brings when it is over, and when that is.
+#[test]
+fn every_state_and_the_end_of_its_time() {
+    use NeighbourState::{Incomplete, Probe, Reachable, Stale};
+    for (before, deadline, out, after) in [
+        (Incomplete, 2, request(None), Some(Incomplete)),
+        (Reachable, 300, request(Some(MAC)), Some(Probe)),
+        (Stale, 50, request(Some(MAC)), Some(Probe)),
+        (Probe, 60, request(Some(MAC)), Some(Probe)),
+    ] {
+        let mut resolver = in_state(before);
+        assert_eq!(resolver.next_deadline(), Some(Tick(deadline)), "{before:?}");
+        assert_eq!(drain(&mut resolver, Tick(deadline - 1)), [], "{before:?}");
+        assert_eq!(drain(&mut resolver, Tick(deadline)), [out], "{before:?}");
+        assert_eq!(state(&resolver), after, "{before:?}");
+        assert!(resolver.take_changed().is_none(), "{before:?}");
+        assert_eq!(resolver.timers.len(), 1, "{before:?}");
+    }
 }
 
 #[test]
