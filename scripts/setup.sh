@@ -20,7 +20,7 @@ packages=(
 )
 case "${1-}" in
 '') ;;
---test) packages+=(valgrind) ;;
+--test) packages+=(valgrind python3) ;;
 -h | --help) usage; exit 0 ;;
 *) usage >&2; exit 2 ;;
 esac
@@ -52,9 +52,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     install_quietly "${missing[@]}"
 fi
 
-command -v cargo >/dev/null || fail "there is no cargo. Debian 12 has too old a Rust; install the current one with
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
-and run this again"
+command -v cargo >/dev/null ||
+    fail "there is no cargo. Debian 12 has too old a Rust: install the current stable one with rustup, and run this again"
 version=$(cargo --version | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
 [ "${version:-0}" -ge "$RUST_MINOR" ] || fail "$(cargo --version) is too old: 1.$RUST_MINOR is needed; try \`rustup update stable\`"
 say "everything is installed (DPDK $(pkg-config --modversion libdpdk), $(cargo --version | cut -d' ' -f1-2))"
