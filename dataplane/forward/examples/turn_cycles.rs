@@ -1,5 +1,6 @@
 //! Cycles per packet of a worker's turn: datagrams of established, hidden sessions, chosen at
-//! random, in bursts of 64 over cables in memory. Filling and emptying the cables is not counted.
+//! random, in bursts of 64 over cables in memory. Filling and emptying the cables is not counted. And
+//! cycles of a turn in which nothing came.
 //!
 //! `cargo run --release -p forward --example turn_cycles [sessions …]`
 
@@ -168,11 +169,16 @@ fn measure(pool: &Mempool, snapshot: &Publisher<Snapshot>, sessions: u32) {
             .sum::<u64>(),
         0
     );
+    let mut empty: Vec<u64> = (0..BURSTS)
+        .map(|_| bench.burst(std::iter::empty()))
+        .collect();
+    empty.sort_unstable();
+    let idle = empty[BURSTS / 2];
     let median = cycles[BURSTS / 2] / 64;
     let least = cycles[BURSTS / 100] / 64;
     let each = created / u64::from(sessions);
     println!(
-        "{sessions:>9} sessions: {least:>4}/{median:>4} cycles a packet, {each:>5} to begin one"
+        "{sessions:>9} sessions: {least:>4}/{median:>4} cycles a packet, {each:>5} to begin one, {idle:>4} for an empty turn"
     );
 }
 
