@@ -1,0 +1,179 @@
+//! A unit with two workers whose devices cannot steer: packets land on either worker, and each
+//! session has one home. Needs root and two cores.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use api::Status;
+use common::{Namespace, Place, Running, Setup};
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// What the server sees instead of the client.
+const MASQUERADE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+/// Sessions that fit into the unit: too few in one of its two shards for the test's.
+const CAPACITY: u32 = 1_024;
+/// UDP sessions: each socket talks to each port.
+const SOCKETS: usize = 100;
+const PORTS: [u16; 8] = [9000, 9001, 9002, 9003, 9004, 9005, 9006, 9007];
+const CONNECTIONS: usize = 40;
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A client, a unit with two workers, and a server, with a cable to each.
+struct Site {
+    /// Ends first, while its links are there.
+    unit: Running,
+    client: Namespace,
+    server: Namespace,
+    _place: Place,
+}
+
+impl Site {
+    fn up() -> Self {
+        let (place, client, server) = (Place::new(), Namespace::new(), Namespace::new());
+        place.namespace.cable("lan0", &client, "eth0");
+        place.namespace.cable("wan0", &server, "eth0");
+        client.ip(&format!("address add {CLIENT}/24 dev eth0"));
+        client.ip("route add default via 192.0.2.1");
+        server.ip(&format!("address add {SERVER}/24 dev eth0"));
+        let unit = place.start(&Setup {
+            workers: vec![0, 1],
+            sessions: CAPACITY,
+            ..Setup::of("af_packet:lan0", "af_packet:wan0")
+        });
+        unit.wait_primary();
+        Self {
+            client,
+            server,
+            unit,
+            _place: place,
+        }
+    }
+
+    /// Twenty echo requests, each of which must be answered.
+    fn ping(&self) {
+        let mut command = self.client.command("ping");
+        command.args(["-n", "-c", "20", "-i", "0.02", "-W", "5"]);
+        let output = command.arg(SERVER.to_string()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(" 20 received, 0% packet loss"), "{said}");
+    }
+
+    /// Every socket of the client asks every port of the server, and is answered with the address
+    /// that the server saw.
+    fn ask_by_udp(&self) {
+        let bind = |at: SocketAddr| {
+            let socket = UdpSocket::bind(at).unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket
+        };
+        let servers = PORTS.map(|port| SocketAddr::from((SERVER, port)));
+        let answerers = self.server.enter(|| servers.map(bind));
+        let sockets = self.client.enter(|| {
+            let any = SocketAddr::from((CLIENT, 0));
+            (0..SOCKETS).map(|_| bind(any)).collect::<Vec<_>>()
+        });
+        thread::scope(|scope| {
+            for answerer in &answerers {
+                scope.spawn(move || answer(answerer));
+            }
+            for socket in &sockets {
+                for server in servers {
+                    socket.send_to(b"?", server).unwrap();
+                }
+                let mut answered: Vec<SocketAddr> = servers.map(|_| ask(socket)).to_vec();
+                answered.sort_unstable();
+                assert_eq!(answered, servers, "each port answers once");
+            }
+        });
+    }
+
+    /// TCP sessions that are all open at once, each of which carries a word there and back.
+    fn ask_by_tcp(&self) {
+        let at = SocketAddr::from((SERVER, 8080));
+        let listener = self.server.enter(|| TcpListener::bind(at).unwrap());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut streams = Vec::new();
+                for _ in 0..CONNECTIONS {
+                    let (mut stream, from) = listener.accept().unwrap();
+                    assert_eq!(from.ip(), MASQUERADE);
+                    stream.write_all(b"hello").unwrap();
+                    streams.push(stream);
+                }
+                for mut stream in streams {
+                    std::io::copy(&mut stream.try_clone().unwrap(), &mut stream).unwrap();
+                }
+            });
+            let connect = || {
+                let stream = TcpStream::connect_timeout(&at, LIMIT).unwrap();
+                stream.set_read_timeout(Some(LIMIT)).unwrap();
+                stream
+            };
+            let streams = self
+                .client
+                .enter(|| (0..CONNECTIONS).map(|_| connect()).collect::<Vec<_>>());
+            // The server echoes one after the other, in an order of its own.
+            for mut stream in &streams {
+                stream.write_all(b", there and back").unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+            }
+            for mut stream in streams {
+                let mut heard = String::new();
+                stream.read_to_string(&mut heard).unwrap();
+                assert_eq!(heard, "hello, there and back");
+            }
+        });
+    }
+}
+
+/// Answers one datagram of each socket of the client.
+fn answer(socket: &UdpSocket) {
+    let mut buffer = [0; 64];
+    for _ in 0..SOCKETS {
+        let (_, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!(from.ip(), MASQUERADE);
+        socket.send_to(b"!", from).unwrap();
+    }
+}
+
+/// Who sent the next answer.
+fn ask(socket: &UdpSocket) -> SocketAddr {
+    let mut buffer = [0; 64];
+    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"!");
+    from
+}
+
+#[test]
+fn both_workers_share_the_sessions_and_lose_nothing() {
+    let site = Site::up();
+    site.ping();
+    site.ask_by_udp();
+    site.ask_by_tcp();
+
+    let status: Status = site.unit.client().get(api::path::STATUS).unwrap();
+    let sessions = status.sessions;
+    let asked = (SOCKETS * PORTS.len() + CONNECTIONS) as u64;
+    assert!(sessions.total >= asked, "{sessions:?}");
+    let shard = sessions.capacity / 2;
+    assert!(
+        asked > shard,
+        "{asked} sessions fit into one shard of {shard}"
+    );
+    assert!(site.unit.counter("handed_over") > 0);
+    for lost in [
+        "drop_handover_full",
+        "drop_handover_stale",
+        "drop_punt_full",
+    ] {
+        assert_eq!(site.unit.counter(lost), 0, "{lost}");
+    }
+    assert_eq!(site.unit.stop().0, 0);
+}
