@@ -296,7 +296,9 @@ impl Running {
 
     /// Prints what it has counted, if it still answers.
     fn tell_counters(&self) {
-        let counters = self.client().get::<Vec<api::CounterView>>(api::path::COUNTERS);
+        let counters = self
+            .client()
+            .get::<Vec<api::CounterView>>(api::path::COUNTERS);
         for counter in counters.into_iter().flatten() {
             if counter.value > 0 {
                 eprintln!("{} = {}", counter.name, counter.value);
