@@ -10,6 +10,9 @@ use prometheus_client::registry::Registry;
 
 use crate::control::Control;
 
+/// Among the counters, those that tell how much there is now.
+const LEVELS: [&str; 2] = ["table_sessions", "table_half_open"];
+
 /// Everything that is exported, at one moment.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -109,7 +112,16 @@ impl Collector for Metrics {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        for counter in &self.counters {
+        let (levels, counters): (Vec<_>, Vec<_>) = self
+            .counters
+            .iter()
+            .partition(|counter| LEVELS.contains(&counter.name.as_str()));
+        for level in levels {
+            let value = ConstGauge::new(i64::try_from(level.value).unwrap_or(i64::MAX));
+            let kind = value.metric_type();
+            value.encode(encoder.encode_descriptor(&level.name, &level.help, None, kind)?)?;
+        }
+        for counter in counters {
             let value = ConstCounter::new(counter.value);
             let kind = value.metric_type();
             value.encode(encoder.encode_descriptor(&counter.name, &counter.help, None, kind)?)?;

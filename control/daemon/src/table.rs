@@ -106,3 +106,35 @@ impl SessionSource for Table {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use session::{Memory, Settings, Shard, State, Version};
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn peers_see_no_session_of_a_private_policy() {
+        let mut shard = Shard::new(Settings::new(16), Memory::Plain).unwrap();
+        let [copied, private] = [1, 2].map(|policy| {
+            let [client, server] = [100, 200].map(|host| Ipv4Addr::new(192, 0, 2, host));
+            let original = Tuple::v4(client, 1_000 + policy, server, 53, 17);
+            let session = Session {
+                tuples: [original, original.reversed()],
+                version: Version(u64::from(policy)),
+                state: State::Replied,
+                policy,
+                ..Session::default()
+            };
+            (shard.insert(session, Tick(0)).unwrap().id.0, original)
+        });
+        let mut table = Table::new(vec![shard.reader()], Timeouts::default());
+        assert!(table.read(0, private.0).is_some(), "all are copied");
+        table.private = Arc::new(HashSet::from([2]));
+        assert!(table.read(0, private.0).is_none());
+        assert!(table.find(&private.1).is_none());
+        assert!(table.read(0, copied.0).is_some());
+        assert!(table.find(&copied.1).is_some());
+        assert_eq!(table.len(), 2, "operators see both");
+    }
+}

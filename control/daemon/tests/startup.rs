@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use api::{LinkState, Status};
+use api::{LinkState, Method, Role, Status, path};
 use common::{Place, Setup, wait_for};
 
 /// Starts a unit, checks its drivers and the links of both interfaces, and ends it.
@@ -242,7 +242,47 @@ fn two_units_cannot_have_one_socket() {
     assert_eq!(code, 1, "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("served by another process"), "{said}");
-    unit.client().get::<Status>(api::path::STATUS).unwrap();
+    unit.client().get::<Status>(path::STATUS).unwrap();
+    assert_eq!(unit.stop().0, 0);
+}
+
+#[test]
+fn only_a_primary_takes_the_virtual_address() {
+    let place = Place::new();
+    place.namespace.cable("a", &place.namespace, "b");
+    let unit = place.start(&Setup::of("af_packet:a", "af_packet:b"));
+    unit.wait_primary();
+    let filters = || unit.interfaces().into_iter().map(|one| one.mac_filter);
+    assert!(filters().all(|filter| filter == "promiscuous"));
+    place.namespace.ip("link set dev b down");
+    wait_for("to be isolated", || {
+        let status: Status = unit.client().get(path::STATUS).ok()?;
+        (status.role == Role::Isolated).then_some(())
+    });
+    assert!(filters().all(|filter| filter.is_empty()));
+    let (code, said) = unit.stop();
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("ERROR"), "{said}");
+}
+
+#[test]
+fn metrics_tell_levels_from_counts() {
+    let place = Place::new();
+    let unit = place.start(&Setup::of("null", "null"));
+    let text = unit
+        .client()
+        .text(Method::GET, path::METRICS, None)
+        .unwrap();
+    for line in [
+        "# TYPE tidegate_table_sessions gauge",
+        "tidegate_table_sessions{unit=\"1\",cluster=\"7\"} 0",
+        "# TYPE tidegate_sessions_created counter",
+    ] {
+        assert!(
+            text.lines().any(|told| told == line),
+            "no {line} in:\n{text}"
+        );
+    }
     assert_eq!(unit.stop().0, 0);
 }
 

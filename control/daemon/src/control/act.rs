@@ -82,12 +82,16 @@ impl Control {
             .iter()
             .zip(&mut self.interfaces)
         {
-            if let Some(mac) = interface.virtual_mac
-                && let Err(error) = side.port.remove_mac(mac.0)
-            {
-                let message = format!("interface {}: {error}", interface.name);
-                self.events
-                    .record(now, EventLevel::Error, "virtual_mac", message);
+            let Some(mac) = interface.virtual_mac else {
+                continue;
+            };
+            match side.port.remove_mac(mac.0) {
+                Ok(_) => side.mac_filter = None,
+                Err(error) => {
+                    let message = format!("interface {}: {error}", interface.name);
+                    self.events
+                        .record(now, EventLevel::Error, "virtual_mac", message);
+                }
             }
         }
         self.tell_transition(role, term, now);
