@@ -53,8 +53,18 @@ pub enum Error {
         cause: String,
     },
     /// The unit refused the request.
-    #[error("{}; {}", .0.error, .0.remedy)]
+    #[error("{}", sentence(.0))]
     Refused(ErrorBody),
+}
+
+/// What was refused, and what would help where something would.
+fn sentence(refused: &ErrorBody) -> String {
+    let ErrorBody { error, remedy } = refused;
+    if remedy.is_empty() {
+        error.clone()
+    } else {
+        format!("{error}; {remedy}")
+    }
 }
 
 /// Asks one unit.
@@ -236,5 +246,11 @@ mod tests {
             "no unit answers on /run/tidegate/gw-a.sock: entity not found; is tidegated running? \
              (systemctl status 'tidegated@*')"
         );
+        let refused = |remedy: &str| {
+            let (error, remedy) = ("it is primary".to_owned(), remedy.to_owned());
+            Error::Refused(ErrorBody { error, remedy }).to_string()
+        };
+        assert_eq!(refused("wait"), "it is primary; wait");
+        assert_eq!(refused(""), "it is primary");
     }
 }

@@ -231,7 +231,7 @@ pub(crate) fn interfaces(interfaces: &Vec<InterfaceView>) -> String {
             interface.mtu.to_string(),
             interface.mac.clone(),
             or_dash(interface.virtual_mac.as_ref()),
-            interface.mac_filter.clone(),
+            or_dash(Some(&interface.mac_filter).filter(|filter| !filter.is_empty())),
             if addresses.is_empty() {
                 "-".into()
             } else {
