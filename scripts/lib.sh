@@ -38,7 +38,9 @@ cargo_() {
     local owner
     owner=$(stat -c %U "$ROOT")
     if [ "$(id -u)" -eq 0 ] && [ "$owner" != root ] && [ "$owner" != UNKNOWN ] && owner_has_cargo "$owner"; then
-        runuser -u "$owner" -- env HOME="$(home_of "$owner")" PATH="$(home_of "$owner")/.cargo/bin:$PATH" cargo "$@"
+        local home
+        home=$(home_of "$owner")
+        runuser -u "$owner" -- env -u CARGO_HOME -u RUSTUP_HOME HOME="$home" PATH="$home/.cargo/bin:$PATH" cargo "$@"
     else
         cargo "$@"
     fi
@@ -54,4 +56,4 @@ build_programs() {
 }
 
 # rustup's default place, for shells that have not read its profile.
-if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
+if ! command -v cargo >/dev/null && [ -x "${HOME-}/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi

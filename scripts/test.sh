@@ -16,8 +16,13 @@ step_format() { cargo_ fmt --all --check; }
 # Lints of everything, tests and benchmarks included, where a warning is an error.
 step_lints() { cargo_ clippy --workspace --all-targets --features tidegate-lab/namespaces -- -D warnings; }
 
-# Unit and property tests of all crates, but for the protocol's long ones.
-step_units() { cargo_ test --workspace --exclude cluster --no-fail-fast; }
+# Unit and property tests of all crates, but for the protocol's long ones and those that need root.
+step_units() {
+    local status=0
+    cargo_ test --workspace --exclude cluster --exclude tidegated --no-fail-fast || status=1
+    cargo_ test -p tidegated --bins || status=1
+    return $status
+}
 
 # The cluster protocol, with at least 10,000 seeds in the simulator.
 step_protocol() { cargo_ test --release -p cluster; }
@@ -49,12 +54,14 @@ step_fuzz() {
     return $status
 }
 
-# Clusters, clients and servers in network namespaces, one test at a time, as root.
+# The gateway on devices of the kernel, and clusters, clients and servers in network namespaces, one
+# test at a time, as root.
 step_namespaces() {
     local binary binaries status=0
     build_programs || return 1
     export TIDEGATE_PROGRAMS=$RELEASE
-    binaries=$(test_binaries -p tidegate-lab --features namespaces --test topology --test cluster) || return 1
+    binaries=$(test_binaries -p tidegate-lab -p tidegated --features tidegate-lab/namespaces \
+        --test startup --test workers --test topology --test cluster) || return 1
     for binary in $binaries; do as_root "$binary" --test-threads=1 || status=1; done
     return $status
 }
