@@ -25,6 +25,7 @@ use packet::Mac;
 use rtrb::{Consumer, Producer};
 
 use crate::carrier::CarrierChange;
+use crate::claim::Claim;
 use crate::clock::{Clock, boot, tick};
 use crate::counters::ControlCounters;
 use crate::events::Events;
@@ -100,6 +101,7 @@ pub(crate) struct Control {
     forwarded: (Time, u64),
     stop: Arc<AtomicBool>,
     left: bool,
+    _claims: Vec<Claim>,
 }
 
 impl Control {
@@ -127,6 +129,7 @@ impl Control {
             snapshot,
             neighbours,
             stop,
+            claims,
         } = started;
         let interfaces = (0..)
             .map(InterfaceId)
@@ -187,6 +190,7 @@ impl Control {
             forwarded: (now, 0),
             stop,
             left: false,
+            _claims: claims,
             eal: Arc::new(eal),
             config,
         })

@@ -9,6 +9,7 @@
 
 mod announce;
 mod carrier;
+mod claim;
 mod clock;
 mod control;
 mod counters;

@@ -17,6 +17,7 @@ use packet::Mac;
 use packet::toeplitz::{SYMMETRIC_KEY, Steering};
 use session::{Reader, Shard, Tick, Timeouts};
 
+use crate::claim::{Claim, claim};
 use crate::clock::Clock;
 use crate::{plan, workers};
 
@@ -49,6 +50,8 @@ pub(crate) struct Started {
     pub(crate) snapshot: Publisher<Snapshot>,
     pub(crate) neighbours: Publisher<Neighbours>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Of the kernel interfaces behind the ports.
+    pub(crate) claims: Vec<Claim>,
 }
 
 /// Starts everything. The calling thread becomes the control core's.
@@ -58,6 +61,7 @@ pub(crate) fn start(config: &Config, clock: Clock) -> Result<Started> {
     if config.memory.huge_pages {
         check_huge_pages(memory_needed(config))?;
     }
+    let claims = claims(config, &devices)?;
     let eal = eal(config, &devices)?;
     let pool = Mempool::new(&eal, "packets", buffers(config), data_room(config))?;
     let (ports, mut queues) = ports(config, &eal, &devices, &pool)?;
@@ -109,6 +113,7 @@ pub(crate) fn start(config: &Config, clock: Clock) -> Result<Started> {
         snapshot,
         neighbours,
         stop,
+        claims,
     })
 }
 
@@ -119,6 +124,17 @@ fn devices(config: &Config) -> Result<Vec<Device>> {
             .with_context(|| format!("interface \"{}\"", interface.name))
     };
     config.interfaces.iter().map(parse).collect()
+}
+
+fn claims(config: &Config, devices: &[Device]) -> Result<Vec<Claim>> {
+    let named = config.interfaces.iter().zip(devices);
+    named
+        .filter_map(|(interface, device)| Some((interface, device, device.kernel_interface()?)))
+        .map(|(interface, device, kernel)| {
+            claim(kernel)
+                .with_context(|| format!("interface \"{}\": device {device}", interface.name))
+        })
+        .collect()
 }
 
 fn eal(config: &Config, devices: &[Device]) -> Result<Eal> {

@@ -144,25 +144,25 @@ fn a_tap_interface_that_exists_is_in_use() {
     refuses(&place, &setup, &["it is in use", "ip link delete taken"]);
 }
 
+/// A second unit that tried would end the first one's reception.
 #[test]
-fn a_queue_that_another_unit_has_is_in_use() {
+fn an_interface_belongs_to_one_unit() {
     let place = Place::new();
     place.namespace.cable("a", &place.namespace, "b");
-    let unit = place.start(&Setup::of("af_xdp:a", "af_xdp:b"));
-    let second = Place::new();
-    // In the namespace of the first.
-    let setup = Setup::of("af_xdp:a", "null");
-    second.configure(&setup);
-    let config = second.path("gw.toml");
-    place.write("gw.toml", fs::read(config).unwrap());
-    let (code, said) = place.spawn(&[]).wait();
-    assert_eq!(code, 1, "{said}");
-    let last = said.lines().last().unwrap();
-    assert!(
-        last.starts_with("tidegated: interface \"lan\": device af_xdp:a: "),
-        "{said}"
-    );
-    assert_eq!(unit.stop().0, 0);
+    for kind in ["af_xdp", "af_packet"] {
+        let device = |name| format!("{kind}:{name}");
+        let unit = place.start(&Setup::of(&device("a"), &device("b")));
+        let file = place.path("gw.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        place.write("gw.toml", text.replace("gw.sock", "second.sock"));
+        let (code, said) = place.spawn(&[]).wait();
+        assert_eq!(code, 1, "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let start = format!("tidegated: interface \"lan\": device {kind}:a: ");
+        assert!(said.starts_with(&start), "{said}");
+        assert!(said.contains("belongs to another unit"), "{said}");
+        assert_eq!(unit.stop().0, 0);
+    }
 }
 
 #[test]
