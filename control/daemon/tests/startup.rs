@@ -289,10 +289,14 @@ fn metrics_tell_levels_from_counts() {
 #[test]
 fn a_killed_unit_is_in_nobodys_way() {
     let place = Place::new();
-    let setup = Setup::of("tap:lan0", "null");
-    drop(place.start(&setup));
-    assert!(place.socket().exists(), "it was killed");
-    assert_eq!(place.start(&setup).stop().0, 0);
+    place.namespace.cable("a", &place.namespace, "b");
+    place.namespace.cable("c", &place.namespace, "d");
+    for (lan, wan) in [("tap:lan0", "af_packet:a"), ("af_xdp:c", "af_xdp:d")] {
+        let setup = Setup::of(lan, wan);
+        drop(place.start(&setup));
+        assert!(place.socket().exists(), "it was killed");
+        assert_eq!(place.start(&setup).stop().0, 0);
+    }
 }
 
 #[test]
