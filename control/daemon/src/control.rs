@@ -6,7 +6,7 @@
 //! to be called again. Operators reach it by closures that run between two turns, so no view of it
 //! is ever half old.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -18,8 +18,8 @@ use config::{Config, Idle};
 use crossbeam::channel::Receiver;
 use dpdk::{Burst, Eal, Port};
 use forward::{
-    DeltaNotice, DirtyRanges, InterfaceId, Neighbours, Publisher, Punted, Snapshot, TableCommand,
-    WorkerCounters,
+    DeltaNotice, DirtyRanges, Injected, InterfaceId, Neighbours, Publisher, Punted, Snapshot,
+    TableCommand, WorkerCounters,
 };
 use packet::Mac;
 use rtrb::{Consumer, Producer};
@@ -31,7 +31,7 @@ use crate::counters::ControlCounters;
 use crate::events::Events;
 use crate::host::Host;
 use crate::outgoing::Outgoing;
-use crate::startup::{self, Started};
+use crate::startup::{self, Started, WorkerHandle};
 use crate::table::Table;
 use crate::{carrier, plan, workers};
 
@@ -131,41 +131,8 @@ impl Control {
             stop,
             claims,
         } = started;
-        let interfaces = (0..)
-            .map(InterfaceId)
-            .zip(ports)
-            .map(|(id, port)| InterfaceSide {
-                watched: watched.values().any(|&index| index == id.index()),
-                link: (0..)
-                    .map(LinkId)
-                    .zip(&links)
-                    .find(|(_, of)| **of == id)
-                    .map(|(link, _)| link),
-                up: false,
-                mac_filter: None,
-                port,
-            })
-            .collect();
-        let mut inject = None;
-        let workers = workers
-            .into_iter()
-            .map(|worker| {
-                let rings = worker.rings;
-                inject.get_or_insert(rings.inject);
-                WorkerSide {
-                    punted: rings.punted,
-                    deltas: rings.deltas,
-                    commands: rings.commands,
-                    dirty: rings.dirty,
-                    counters: worker.counters,
-                    thread: Some(worker.thread),
-                    deferred: VecDeque::new(),
-                    turns: 0,
-                    turned: now,
-                    stalled: true,
-                }
-            })
-            .collect();
+        let interfaces = interface_sides(ports, &links, &watched);
+        let (workers, inject) = worker_sides(workers, now);
         let inject = inject.ok_or_else(|| anyhow!("no worker"))?;
         let mut table = Table::new(readers, startup::timeouts(&config.timeouts));
         table.follow(&config);
@@ -242,4 +209,54 @@ impl Control {
             }
         }
     }
+}
+
+/// Ports with their places among the cluster's links, and whether netlink tells their state.
+fn interface_sides(
+    ports: Vec<Port>,
+    links: &[InterfaceId],
+    watched: &HashMap<String, usize>,
+) -> Vec<InterfaceSide> {
+    let numbered = (0..).map(InterfaceId).zip(ports);
+    numbered
+        .map(|(id, port)| InterfaceSide {
+            watched: watched.values().any(|&index| index == id.index()),
+            link: (0..)
+                .map(LinkId)
+                .zip(links)
+                .find(|(_, of)| **of == id)
+                .map(|(link, _)| link),
+            up: false,
+            mac_filter: None,
+            port,
+        })
+        .collect()
+}
+
+/// The control core's ends of all workers, and the ring by which the first one sends its frames.
+fn worker_sides(
+    workers: Vec<WorkerHandle>,
+    now: Time,
+) -> (Vec<WorkerSide>, Option<Producer<Injected>>) {
+    let mut inject = None;
+    let sides = workers
+        .into_iter()
+        .map(|worker| {
+            let rings = worker.rings;
+            inject.get_or_insert(rings.inject);
+            WorkerSide {
+                punted: rings.punted,
+                deltas: rings.deltas,
+                commands: rings.commands,
+                dirty: rings.dirty,
+                counters: worker.counters,
+                thread: Some(worker.thread),
+                deferred: VecDeque::new(),
+                turns: 0,
+                turned: now,
+                stalled: true,
+            }
+        })
+        .collect();
+    (sides, inject)
 }
