@@ -6,7 +6,7 @@
 //! to be called again. Operators reach it by closures that run between two turns, so no view of it
 //! is ever half old.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -44,6 +44,8 @@ mod report;
 const LONGEST_PAUSE: Duration = Duration::from_micros(500);
 /// A worker that did not turn for so long is stuck. Above what a busy machine keeps a thread waiting.
 const WORKER_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a start waits to learn how its links and workers are.
+const STOCKTAKING: Duration = Duration::from_secs(1);
 /// How often load, devices without netlink and published neighbours are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 
@@ -163,9 +165,33 @@ impl Control {
         })
     }
 
+    /// Waits, within bounds, until every carrier is known and every worker has turned, so that the
+    /// cluster's state machine begins with what is, and not with a failure.
+    fn take_stock(&mut self) {
+        let mut unknown: HashSet<usize> = (0..self.interfaces.len())
+            .filter(|&index| self.interfaces[index].watched)
+            .collect();
+        let until = self.clock.now() + STOCKTAKING;
+        loop {
+            let now = self.clock.now();
+            while let Ok(change) = self.carriers.try_recv() {
+                unknown.remove(&change.interface);
+                self.link_changed(change.interface, change.up, now);
+            }
+            self.watch_workers(now);
+            let turning = self.workers.iter().all(|worker| !worker.stalled);
+            if unknown.is_empty() && turning || now >= until {
+                break;
+            }
+            std::thread::sleep(LONGEST_PAUSE);
+        }
+        self.keep_house(self.clock.now());
+    }
+
     /// Turns until the unit has left its cluster.
     pub(crate) fn run(&mut self) {
         workers::prefer(workers::CONTROL_NICENESS);
+        self.take_stock();
         while !self.left {
             let deadline = self.turn();
             if self.config.cpu.idle == Idle::Sleep {

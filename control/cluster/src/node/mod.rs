@@ -129,6 +129,8 @@ pub struct Node {
     /// Leaving, at this time at the latest.
     leaving: Option<Time>,
     left: bool,
+    /// It was polled: what it is told before that is how things stand at its start, not what happened.
+    begun: bool,
 
     sync: Sync,
     /// The primary and its term, as synchronisation was told.
@@ -143,7 +145,8 @@ pub struct Node {
 
 impl Node {
     /// A fresh unit: candidate, listening. Its links count as down and its workers as stopped until
-    /// [`Node::handle_link`] and [`Node::handle_workers`] say otherwise.
+    /// [`Node::handle_link`] and [`Node::handle_workers`] say otherwise, best before the first
+    /// [`Node::poll`]: until then it decides nothing.
     ///
     /// # Errors
     /// Settings that it cannot work with.
@@ -189,6 +192,7 @@ impl Node {
             maintenance: false,
             leaving: None,
             left: false,
+            begun: false,
             beat_due: now,
             announcements: 0,
             announce_due: Time::NEVER,
@@ -223,6 +227,7 @@ impl Node {
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self, table: &dyn SessionSource, now: Time) -> Option<Action> {
+        self.begun = true;
         if self.actions.is_empty() && !self.left {
             self.observe(now);
             self.decide(now);

@@ -48,7 +48,7 @@ impl Node {
     /// Takes every step that follows from what is known. Each step changes the role or ends a wait, and
     /// no two undo each other, so this ends; the bound is for the reader.
     pub(super) fn decide(&mut self, now: Time) {
-        if self.left {
+        if self.left || !self.begun {
             return;
         }
         self.expire(now);
