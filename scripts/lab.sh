@@ -11,6 +11,8 @@
 #                                                     drop frames, with the carrier left up
 #     scripts/lab.sh failover --fault kill|link|silent|planned [--runs N] [--sessions N] [--json]
 #                                                     measure failovers, in a lab of its own
+#     scripts/lab.sh join [--runs N] [--sessions N] [--json]
+#                                                     measure how soon a unit that starts holds everything
 #     scripts/lab.sh down                             remove everything
 #
 # What needs root is run through sudo. `scripts/lab.sh help` tells all options.
@@ -22,14 +24,14 @@ lab=$RELEASE/tidegate-lab
 
 case "${1-}" in
 '' | -h | --help) usage; exit ;;
-up | failover) build_programs >&2 ;;
+up | failover | join) build_programs >&2 ;;
 *) [ -x "$lab" ] || build_programs >&2 ;;
 esac
 
-if [ "$1" != failover ]; then
-    as_root "$lab" "$@"
-    exit
-fi
+case "$1" in
+failover | join) ;;
+*) as_root "$lab" "$@"; exit ;;
+esac
 # An experiment that is interrupted leaves no lab behind.
 prefix=tgf$$
 trap 'as_root "$lab" down --prefix $prefix' EXIT
