@@ -10,19 +10,17 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
+# What builds the tests that need root.
+needing_root=tidegate-lab/namespaces,tidegated/namespaces
+
 # Formatting of all crates.
 step_format() { cargo_ fmt --all --check; }
 
 # Lints of everything, tests and benchmarks included, where a warning is an error.
-step_lints() { cargo_ clippy --workspace --all-targets --features tidegate-lab/namespaces -- -D warnings; }
+step_lints() { cargo_ clippy --workspace --all-targets --features "$needing_root" -- -D warnings; }
 
 # Unit and property tests of all crates, but for the protocol's long ones and those that need root.
-step_units() {
-    local status=0
-    cargo_ test --workspace --exclude cluster --exclude tidegated --no-fail-fast || status=1
-    cargo_ test -p tidegated --bins || status=1
-    return $status
-}
+step_units() { cargo_ test --workspace --exclude cluster --no-fail-fast; }
 
 # The cluster protocol, with at least 10,000 seeds in the simulator.
 step_protocol() { cargo_ test --release -p cluster; }
@@ -60,8 +58,9 @@ step_namespaces() {
     local binary binaries status=0
     build_programs || return 1
     export TIDEGATE_PROGRAMS=$RELEASE
-    binaries=$(test_binaries -p tidegate-lab -p tidegated --features tidegate-lab/namespaces \
-        --test startup --test workers --test topology --test cluster) || return 1
+    # As part of the workspace, so that what the step `units` has built is not built anew.
+    binaries=$(test_binaries --workspace --exclude cluster --features "$needing_root" \
+        --test startup --test two_workers --test topology --test cluster) || return 1
     for binary in $binaries; do as_root "$binary" --test-threads=1 || status=1; done
     return $status
 }
