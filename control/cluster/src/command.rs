@@ -22,7 +22,7 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// See the message.
-    #[error("this unit is {role}, not primary; ask unit {primary}")]
+    #[error("this unit's role is {role}, not primary; ask unit {primary}")]
     NotPrimary {
         /// What this unit is.
         role: Role,
@@ -30,7 +30,7 @@ pub enum Refusal {
         primary: UnitId,
     },
     /// See the message.
-    #[error("this unit is {role} and knows of no primary; see `tidegate cluster why`")]
+    #[error("this unit's role is {role} and it knows of no primary; see `tidegate cluster why`")]
     NoPrimary {
         /// What this unit is.
         role: Role,

@@ -349,11 +349,14 @@ fn describe_sync(event: &sync::Event, f: &mut fmt::Formatter<'_>) -> fmt::Result
             )
         }
         sync::Event::RepairBegun { targets, ranges } => {
-            write!(f, "copying {ranges} of 256 ranges of sessions to units ")?;
+            match ranges {
+                256 => write!(f, "copying all sessions to ")?,
+                ranges => write!(f, "copying the sessions of {ranges} of 256 ranges to ")?,
+            }
             describe_units(*targets, f)
         }
         sync::Event::RepairSent { targets, sessions } => {
-            write!(f, "copied {sessions} sessions to units ")?;
+            write!(f, "copied {sessions} sessions to ")?;
             describe_units(*targets, f)
         }
         sync::Event::RepairReceived { from, swept } => {
@@ -367,7 +370,11 @@ fn describe_sync(event: &sync::Event, f: &mut fmt::Formatter<'_>) -> fmt::Result
 
 /// The units of a set, bit 0 for unit 1.
 fn describe_units(set: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut separator = "";
+    let mut separator = if set.count_ones() == 1 {
+        "unit "
+    } else {
+        "units "
+    };
     for bit in (0..UnitId::MAX).filter(|bit| set & 1 << bit != 0) {
         write!(f, "{separator}{}", bit + 1)?;
         separator = ", ";
