@@ -134,6 +134,7 @@ impl fmt::Display for Cause {
             }
             Self::NoPrimary => f.write_str("no primary is known"),
             Self::Alone => f.write_str("no peer was heard during the hold-down"),
+            Self::Elected { of: 1 } => f.write_str("nobody else could be primary, and none was"),
             Self::Elected { of } => write!(f, "best of {of} units, and none was primary"),
             Self::PrimaryDied { primary, silent } => {
                 let ms = silent.as_secs_f64() * 1e3;
