@@ -156,6 +156,14 @@ fn named_seeds() {
             49,
             "a unit waited for ever for a copy that had been cut short",
         ),
+        (
+            505,
+            "the deadline of a repair that had to wait lay in the past and kept the unit awake",
+        ),
+        (
+            1470,
+            "a unit held back by an unverified primary was given the role again and again",
+        ),
     ];
     for (seed, mistake) in cases {
         eprintln!("seed {seed}: {mistake}");
