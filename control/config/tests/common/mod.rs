@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use config::{Config, Problem, Problems};
+use config::{Config, Problem, Problems, Severity};
 
 /// A configuration that uses every table, and is right.
 pub(crate) const RIGHT: &str = r#"[unit]
@@ -153,4 +153,28 @@ pub(crate) fn marked_line(text: &str) -> usize {
     let (index, _) = lines.next().expect("a line is marked");
     assert!(lines.next().is_none(), "one line is marked");
     index + 1
+}
+
+/// Replaces `from` by `to` in the right configuration and expects one error.
+#[track_caller]
+pub(crate) fn refused(from: &str, to: &str, key: &str, cause: &str, remedy: &str) {
+    let text = replaced(from, to);
+    refused_text(&text, key, cause, remedy);
+}
+
+/// Expects one error of `text`, at its line that is marked `# here`.
+#[track_caller]
+pub(crate) fn refused_text(text: &str, key: &str, cause: &str, remedy: &str) {
+    let folder = Folder::new();
+    let problems = folder.wrong(text);
+    let [problem] = &problems[..] else {
+        panic!("one problem was expected:\n{}", Problems(problems));
+    };
+    assert_eq!(problem.severity, Severity::Error);
+    assert_eq!(problem.file, folder.path().join("gw-a.toml"));
+    assert_eq!(problem.line, Some(marked_line(text)), "{problem}");
+    assert_eq!(problem.key, key, "{problem}");
+    let folder = folder.path().display().to_string();
+    assert_eq!(problem.cause.replace(&folder, "FOLDER"), cause);
+    assert_eq!(problem.remedy.replace(&folder, "FOLDER"), remedy);
 }
