@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Folder, RIGHT, marked_line, refused, refused_text, replaced};
+use common::{Folder, RIGHT, refused, refused_text, replaced};
 use config::{Config, Problems, Severity, check_cluster};
 
 #[test]
