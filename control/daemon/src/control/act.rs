@@ -43,25 +43,7 @@ impl Control {
     fn promote(&mut self, term: u32, now: Time) {
         let promoted = self.snapshot.current().with_role(true, term);
         self.snapshot.publish(promoted);
-        for (interface, side) in self
-            .snapshot
-            .current()
-            .interfaces
-            .iter()
-            .zip(&mut self.interfaces)
-        {
-            let Some(mac) = interface.virtual_mac else {
-                continue;
-            };
-            match side.port.add_mac(mac.0) {
-                Ok(filter) => side.mac_filter = Some(filter),
-                Err(error) => {
-                    let message = format!("interface {}: {error}", interface.name);
-                    self.events
-                        .record(now, EventLevel::Error, "virtual_mac", message);
-                }
-            }
-        }
+        self.filter_virtual_macs(true, now);
         for route in &self.config.routes {
             if let NextHop::Gateway { interface, address } = route.next_hop {
                 self.host
@@ -75,18 +57,24 @@ impl Control {
     fn demote(&mut self, role: Role, term: u32, now: Time) {
         let demoted = self.snapshot.current().with_role(false, term);
         self.snapshot.publish(demoted);
-        for (interface, side) in self
-            .snapshot
-            .current()
-            .interfaces
-            .iter()
-            .zip(&mut self.interfaces)
-        {
+        self.filter_virtual_macs(false, now);
+        self.tell_transition(role, term, now);
+    }
+
+    /// Has the ports let frames to the virtual MACs through, or no longer.
+    fn filter_virtual_macs(&mut self, own: bool, now: Time) {
+        let snapshot = self.snapshot.current();
+        for (interface, side) in snapshot.interfaces.iter().zip(&mut self.interfaces) {
             let Some(mac) = interface.virtual_mac else {
                 continue;
             };
-            match side.port.remove_mac(mac.0) {
-                Ok(_) => side.mac_filter = None,
+            let filter = if own {
+                side.port.add_mac(mac.0).map(Some)
+            } else {
+                side.port.remove_mac(mac.0).map(|_| None)
+            };
+            match filter {
+                Ok(filter) => side.mac_filter = filter,
                 Err(error) => {
                     let message = format!("interface {}: {error}", interface.name);
                     self.events
@@ -94,7 +82,6 @@ impl Control {
                 }
             }
         }
-        self.tell_transition(role, term, now);
     }
 
     fn tell_transition(&mut self, role: Role, term: u32, now: Time) {
