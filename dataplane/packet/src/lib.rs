@@ -1,7 +1,7 @@
 //! Header views, parsing and checksum arithmetic. No DPDK, no allocation, no `unsafe`.
 //!
 //! A frame is parsed once, into a [`Layout`]; [`translate`], [`decrement_ttl`] and the builders
-//! trust that. [`toeplitz`] says which worker a flow belongs to, [`build`] makes the frames that
+//! trust that. Nearly all frames go a shorter way, [`plain`]. [`toeplitz`] says which worker a flow belongs to, [`build`] makes the frames that
 //! the gateway sends of its own accord.
 
 pub mod arp;
@@ -11,6 +11,7 @@ pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod plain;
 pub mod tcp;
 pub mod toeplitz;
 pub mod udp;
