@@ -1,0 +1,1 @@
+//! Programs of others that are measured beside ours: started, fed, read and ended here.
