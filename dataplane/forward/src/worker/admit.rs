@@ -251,10 +251,7 @@ impl<P: PortIo> Core<P> {
             self.counters.happened(Event::DestinationNat);
         }
         self.report(DeltaKind::Upsert, id, &session);
-        Ok(Hit {
-            id,
-            direction: Direction::Original,
-        })
+        Ok(Hit::new(id, Direction::Original))
     }
 
     /// How replies of a new session will arrive: its packets reversed, after translation.

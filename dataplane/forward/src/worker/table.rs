@@ -2,9 +2,10 @@
 
 use packet::tcp::Segment;
 use packet::{Fragment, Kind, Tuple};
-use session::{Ageing, Applied, Hit, Inserted, Invalid, Refused, Session, SessionId, Verdict};
+use session::{Ageing, Applied, Hit, Inserted, Invalid, Key, Refused, Session, SessionId, Verdict};
 
 use super::{COMMANDS_PER_TURN, Core, Scene, TIMERS_PER_TURN};
+use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, DeltaNotice, TableCommand, WorkerRings};
@@ -13,9 +14,12 @@ impl<P: PortIo> Core<P> {
     /// Finds the sessions of the burst.
     pub(super) fn look_up(&mut self) {
         let batch = &mut self.batch;
-        let tuples = &batch.tuples[..batch.len];
+        let mut keys = [Key::default(); CAPACITY];
+        for (key, tuple) in keys.iter_mut().zip(&batch.tuples[..batch.len]) {
+            *key = Key::from(tuple);
+        }
         self.shard
-            .lookup_burst(tuples, &mut batch.hits[..batch.len]);
+            .lookup_burst(&keys[..batch.len], &mut batch.hits[..batch.len]);
     }
 
     /// Tells the sessions of the burst about their packets, and drops those that do not fit.
@@ -36,12 +40,16 @@ impl<P: PortIo> Core<P> {
 
     fn track_one(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) -> Result<(), Drop> {
         // A session that began in this burst may have taken the slot of this one.
-        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.tuples[position]) {
+        if self.batch.evicted
+            && !self
+                .shard
+                .confirms(hit, &Key::from(&self.batch.tuples[position]))
+        {
             return Err(Drop::TableFull);
         }
         let (now, term) = (scene.now.tick, scene.snapshot.term);
-        if self.shard.owner(hit.id) != scene.snapshot.unit {
-            self.adopt(scene, hit.id);
+        if self.shard.owner(hit) != scene.snapshot.unit {
+            self.adopt(scene, hit.id());
         }
         let layout = &self.batch.layouts[position];
         let verdict = match layout.kind {
@@ -63,8 +71,8 @@ impl<P: PortIo> Core<P> {
         match verdict {
             Verdict::Pass => Ok(()),
             Verdict::PassChanged => {
-                let session = self.shard.session(hit.id);
-                self.report(DeltaKind::Upsert, hit.id, &session);
+                let session = self.shard.session(hit.id());
+                self.report(DeltaKind::Upsert, hit.id(), &session);
                 Ok(())
             }
             Verdict::Drop(reason) => Err(drop_of(reason)),
@@ -153,10 +161,10 @@ impl<P: PortIo> Core<P> {
 
     fn clear(&mut self, tuple: &Tuple) {
         if let Some(hit) = self.shard.lookup(tuple)
-            && let Some(session) = self.shard.remove(hit.id)
+            && let Some(session) = self.shard.remove(hit.id())
         {
             self.counters.happened(Event::SessionsCleared);
-            self.report(DeltaKind::Remove, hit.id, &session);
+            self.report(DeltaKind::Remove, hit.id(), &session);
         }
     }
 
