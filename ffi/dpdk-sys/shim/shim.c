@@ -8,8 +8,11 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_fib.h>
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
+#include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_memory.h>
 #include <rte_ring.h>
@@ -220,4 +223,31 @@ struct rte_fib *tg_fib_create(const char *name, int max_routes, int wide, uint32
 	};
 
 	return rte_fib_create(name, SOCKET_ID_ANY, &conf);
+}
+
+struct rte_hash *tg_hash_create(const char *name, uint32_t entries, uint32_t key_size)
+{
+	struct rte_hash_parameters parameters = {
+		.name = name,
+		.entries = entries,
+		.key_len = key_size,
+		.hash_func = rte_hash_crc,
+		.socket_id = SOCKET_ID_ANY,
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF,
+	};
+
+	return rte_hash_create(&parameters);
+}
+
+uint64_t tg_heap_allocated(void)
+{
+	uint64_t bytes = 0;
+
+	for (int socket = 0; socket < RTE_MAX_NUMA_NODES; socket++) {
+		struct rte_malloc_socket_stats stats = {0};
+
+		if (rte_malloc_get_socket_stats(socket, &stats) == 0)
+			bytes += stats.heap_allocsz_bytes;
+	}
+	return bytes;
 }

@@ -10,6 +10,7 @@
 
 struct rte_device;
 struct rte_fib;
+struct rte_hash;
 struct rte_mbuf;
 struct rte_mempool;
 struct rte_ring;
@@ -82,5 +83,8 @@ unsigned int tg_ring_count(const struct rte_ring *ring);
 
 struct rte_fib *tg_fib_create(const char *name, int max_routes, int wide, uint32_t tables,
 	uint64_t default_next_hop);
+
+struct rte_hash *tg_hash_create(const char *name, uint32_t entries, uint32_t key_size);
+uint64_t tg_heap_allocated(void);
 
 #endif

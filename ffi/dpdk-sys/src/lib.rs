@@ -52,7 +52,7 @@ macro_rules! opaque {
         }
     )* };
 }
-opaque!(rte_device, rte_fib, rte_mempool, rte_ring);
+opaque!(rte_device, rte_fib, rte_hash, rte_mempool, rte_ring);
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -147,6 +147,8 @@ unsafe extern "C" {
         tables: u32,
         default_next_hop: u64,
     ) -> *mut rte_fib;
+    pub fn tg_hash_create(name: *const c_char, entries: u32, key_size: u32) -> *mut rte_hash;
+    pub fn tg_heap_allocated() -> u64;
 
     pub fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
     pub fn rte_eal_get_runtime_dir() -> *const c_char;
@@ -187,6 +189,35 @@ unsafe extern "C" {
         count: c_int,
     ) -> c_int;
     pub fn rte_fib_free(fib: *mut rte_fib);
+
+    pub fn rte_hash_free(hash: *mut rte_hash);
+    pub fn rte_hash_add_key_data(
+        hash: *const rte_hash,
+        key: *const c_void,
+        data: *mut c_void,
+    ) -> c_int;
+    pub fn rte_hash_del_key(hash: *const rte_hash, key: *const c_void) -> i32;
+    pub fn rte_hash_free_key_with_position(hash: *const rte_hash, position: i32) -> c_int;
+    pub fn rte_hash_lookup_data(
+        hash: *const rte_hash,
+        key: *const c_void,
+        data: *mut *mut c_void,
+    ) -> c_int;
+    pub fn rte_hash_lookup_bulk_data(
+        hash: *const rte_hash,
+        keys: *mut *const c_void,
+        count: u32,
+        hits: *mut u64,
+        data: *mut *mut c_void,
+    ) -> c_int;
+
+    pub fn rte_zmalloc_socket(
+        kind: *const c_char,
+        bytes: usize,
+        alignment: c_uint,
+        socket: c_int,
+    ) -> *mut c_void;
+    pub fn rte_free(memory: *mut c_void);
 
     pub fn rte_eth_dev_socket_id(port: u16) -> c_int;
     pub fn rte_eth_dev_adjust_nb_rx_tx_desc(port: u16, rx: *mut u16, tx: *mut u16) -> c_int;

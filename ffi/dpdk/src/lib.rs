@@ -5,6 +5,7 @@
 //!      ├─ Port ── RxQueue, TxQueue    devices; a queue belongs to one thread
 //!      ├─ Producer, Consumer          a bounded ring of buffers between threads
 //!      ├─ Fib                         longest-prefix match, built once, read by all
+//!      ├─ Hash, Lines                 DPDK's hash table and plain memory, to measure against
 //!      └─ clock, Registered           the cycle counter; a thread's buffer cache
 //! ```
 //!
@@ -25,7 +26,9 @@ mod device;
 mod eal;
 mod error;
 mod fib;
+mod hash;
 mod kernel;
+mod lines;
 mod log;
 mod mbuf;
 mod mempool;
@@ -39,6 +42,8 @@ pub use device::Device;
 pub use eal::{Eal, EalSettings, Registered, register_thread, version};
 pub use error::{Error, Fault};
 pub use fib::{Fib, NextHop};
+pub use hash::{Full, Hash, HashKey};
+pub use lines::{Line, Lines, heap_allocated};
 pub use mbuf::Mbuf;
 pub use mempool::Mempool;
 pub use port::{Link, MacFilter, Port, PortInfo, PortSettings, Rss, Statistics};

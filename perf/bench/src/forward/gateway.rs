@@ -1,0 +1,350 @@
+//! The gateway under test: a real worker with its table, routes and policies, between two lanes.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use dpdk::{Device, Eal, Mempool, Port, PortSettings, clock};
+use forward::{
+    ControlRings, HEARTBEAT_ETHERTYPE, Interface, InterfaceAddress, InterfaceId, InterfaceRole,
+    Limits, Neighbour, Neighbours, Now, Policy, PolicyAction, Prefix, Publisher, QueuePair,
+    RingSizes, Route, Snapshot, SnapshotSettings, SourceNat, Worker, WorkerCounters, WorkerParts,
+    WorkerRings, connect,
+};
+use packet::{Mac, Tuple};
+use session::{Memory, Settings, Shard, Tick};
+
+use super::lane::{FarEnd, Lane, Numbers, Opening, Remote, Traffic};
+
+/// The interface to the clients.
+pub(crate) const LAN: InterfaceId = InterfaceId(0);
+/// The interface to the servers.
+pub(crate) const WAN: InterfaceId = InterfaceId(1);
+/// The gateway's address on the side of the servers.
+pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// Buffers of a pool that only has to keep the worker's bursts and caches filled.
+pub(crate) const BUFFERS: u32 = 16_384;
+/// Room for a frame in a buffer, in bytes.
+pub(crate) const ROOM: u16 = 2_048;
+
+/// A source that costs next to nothing: empty frames of 64 bytes, without end.
+pub(crate) const SOURCE: &str = "null,size=60,copy=0";
+/// A sink, from which nothing comes.
+pub(crate) const SINK: &str = "null,size=60,no-rx=1";
+
+/// Packets that a gateway is given before a measurement, so that caches hold what they will hold.
+const WARM_UP: u64 = 200_000;
+
+/// What a gateway is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Room in the session table.
+    pub(crate) capacity: u32,
+    /// Whether the clients are behind the gateway's own address.
+    pub(crate) nat: bool,
+    /// What the table is made of.
+    pub(crate) memory: Memory,
+}
+
+impl Plan {
+    /// Room for `sessions` sessions and an eighth more.
+    pub(crate) fn for_sessions(sessions: u32, nat: bool, memory: Memory) -> Self {
+        Self {
+            capacity: sessions + sessions / 8 + 1_024,
+            nat,
+            memory,
+        }
+    }
+}
+
+/// The devices of a gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Devices {
+    pub(crate) lan: String,
+    pub(crate) wan: String,
+    /// The interface whose device has nothing, and is asked nevertheless.
+    sink: InterfaceId,
+}
+
+impl Devices {
+    /// Traffic comes from the clients, by this device.
+    pub(crate) fn from_clients(source: &str) -> Self {
+        Self {
+            lan: source.to_owned(),
+            wan: SINK.to_owned(),
+            sink: WAN,
+        }
+    }
+
+    /// Traffic comes from the servers.
+    pub(crate) fn from_servers() -> Self {
+        Self {
+            lan: SINK.to_owned(),
+            wan: SOURCE.to_owned(),
+            sink: LAN,
+        }
+    }
+}
+
+/// The Ethernet address of the gateway on an interface.
+pub(crate) fn mac(interface: InterfaceId) -> Mac {
+    Mac([2, 0, 0, 0, 0, 1 + interface.0])
+}
+
+/// The configuration: two interfaces, a router behind each, one policy.
+pub(crate) fn snapshot(eal: &Eal, nat: bool, workers: u16) -> Result<Snapshot> {
+    let interface = |name: &str, id, address| Interface {
+        name: name.into(),
+        role: InterfaceRole::Traffic,
+        mac: mac(id),
+        virtual_mac: None,
+        mtu: 1_500,
+        cluster_addresses: vec![InterfaceAddress::new(address, 24)],
+        unit_address: None,
+    };
+    let route = |to, interface| Route {
+        to,
+        interface,
+        gateway: Some(router(interface)),
+    };
+    let settings = SnapshotSettings {
+        unit: 1,
+        interfaces: vec![
+            interface("lan", LAN, Ipv4Addr::new(192, 0, 2, 1)),
+            interface("wan", WAN, OUTSIDE),
+        ],
+        routes: vec![
+            route(Prefix::ALL, WAN),
+            route(Prefix::new(Ipv4Addr::new(10, 0, 0, 0), 7), LAN),
+        ],
+        policies: vec![Policy {
+            from: [LAN].into_iter().collect(),
+            to: [WAN].into_iter().collect(),
+            source_nat: if nat {
+                SourceNat::Masquerade
+            } else {
+                SourceNat::None
+            },
+            ..Policy::any("out", PolicyAction::Allow)
+        }],
+        workers,
+        heartbeat_ethertype: HEARTBEAT_ETHERTYPE,
+        limits: Limits::default(),
+    };
+    Ok(Snapshot::build(eal, settings)?.with_role(true, 1))
+}
+
+fn router(interface: InterfaceId) -> Ipv4Addr {
+    match interface {
+        LAN => Ipv4Addr::new(192, 0, 2, 254),
+        _ => Ipv4Addr::new(198, 51, 100, 254),
+    }
+}
+
+/// The routers' Ethernet addresses.
+pub(crate) fn neighbours() -> Neighbours {
+    let neighbour = |interface: InterfaceId| Neighbour {
+        interface,
+        address: router(interface),
+        mac: Mac([2, 0, 0, 0, 8, interface.0]),
+    };
+    Neighbours::build(&[neighbour(LAN), neighbour(WAN)])
+}
+
+/// Opens and starts a device; its queues, those of worker `n` at index `n`.
+pub(crate) fn open(
+    eal: &Eal,
+    device: &str,
+    name: &str,
+    queues: u16,
+    pool: &Mempool,
+) -> Result<Vec<QueuePair>> {
+    let device: Device = device.parse()?;
+    let settings = PortSettings {
+        rx_queues: queues,
+        tx_queues: queues,
+        ..PortSettings::default()
+    };
+    let mut port = Port::open(eal, &device, name, &settings, pool)?;
+    let (receive, transmit) = port.start()?;
+    let pair = |(receive, transmit)| QueuePair {
+        receive: Some(receive),
+        transmit,
+    };
+    Ok(receive.into_iter().zip(transmit).map(pair).collect())
+}
+
+/// The only queues of a device.
+pub(crate) fn open_single(
+    eal: &Eal,
+    device: &str,
+    name: &str,
+    pool: &Mempool,
+) -> Result<QueuePair> {
+    let queues = open(eal, device, name, 1, pool)?;
+    queues.into_iter().next().context("a device has no queue")
+}
+
+/// The time of a worker's turns, from the cycle counter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    start: u64,
+    /// Nanoseconds per cycle, as a fraction of 2^32.
+    scale: u64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let hertz = u128::from(clock::hertz().max(1));
+        let scale = (1_000_000_000u128 << 32) / hertz;
+        Self {
+            start: clock::cycles(),
+            scale: u64::try_from(scale).unwrap_or(u64::MAX),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Now {
+        let cycles = u128::from(clock::cycles() - self.start);
+        let nanos = u64::try_from((cycles * u128::from(self.scale)) >> 32).unwrap_or(u64::MAX);
+        let ticks = nanos / (1_000_000_000 / u64::from(Tick::PER_SECOND));
+        Now {
+            nanos,
+            tick: Tick::START.plus(u32::try_from(ticks).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+/// A worker and everything around it, on the calling thread.
+pub(crate) struct Gateway {
+    pub(crate) worker: Worker<Lane>,
+    pub(crate) lan: Remote,
+    pub(crate) wan: Remote,
+    pub(crate) counters: Arc<WorkerCounters>,
+    clock: Clock,
+    /// The other ends of its rings, for as long as it lives.
+    control: ControlRings,
+}
+
+impl Gateway {
+    /// Builds one. Nothing arrives yet.
+    pub(crate) fn new(
+        eal: &Eal,
+        pool: &Mempool,
+        name: &str,
+        devices: &Devices,
+        plan: Plan,
+    ) -> Result<Self> {
+        let lan = open_single(eal, &devices.lan, &format!("{name}_lan"), pool)?;
+        let wan = open_single(eal, &devices.wan, &format!("{name}_wan"), pool)?;
+        let (lan, lan_remote) = Lane::new(lan, pool, mac(LAN));
+        let (wan, wan_remote) = Lane::new(wan, pool, mac(WAN));
+        let shard = Shard::new(
+            Settings {
+                seed: 0x5eed_0f7a_b1e5_0001,
+                ..Settings::new(plan.capacity)
+            },
+            plan.memory,
+        )?;
+        let (rings, control) = connect(1, RingSizes::default(), range_of);
+        let only = |rings: Vec<WorkerRings>| rings.into_iter().next();
+        let counters = Arc::new(WorkerCounters::new());
+        let worker = Worker::new(WorkerParts {
+            index: 0,
+            ports: vec![lan, wan],
+            pool: pool.clone(),
+            readers: vec![shard.reader()],
+            shard,
+            rings: only(rings).context("no rings")?,
+            snapshot: Publisher::new(snapshot(eal, plan.nat, 1)?).subscribe(),
+            neighbours: Publisher::new(neighbours()).subscribe(),
+            counters: Arc::clone(&counters),
+        });
+        let sink = if devices.sink == LAN {
+            &lan_remote
+        } else {
+            &wan_remote
+        };
+        sink.send(Traffic::AsItIs)?;
+        Ok(Self {
+            worker,
+            lan: lan_remote,
+            wan: wan_remote,
+            counters,
+            clock: Clock::start(),
+            control: control.into_iter().next().context("no rings")?,
+        })
+    }
+
+    /// One turn of the worker; how many packets it had.
+    #[inline]
+    pub(crate) fn turn(&mut self) -> usize {
+        self.worker.turn(self.clock.now())
+    }
+
+    /// Begins sessions, and completes each: datagrams are answered, handshakes finished. Returns the
+    /// port that each flow leaves from, by its number.
+    pub(crate) fn establish(&mut self, kind: Opening, flows: Numbers) -> Result<Vec<u16>> {
+        let count = u32::try_from(flows.clone().count()).unwrap_or(u32::MAX);
+        let before = self.worker.shard().len();
+        self.lan.far_end(FarEnd::Answers)?;
+        self.wan.far_end(FarEnd::Answers)?;
+        self.lan.send(Traffic::Openings { kind, flows })?;
+        let mut idle = 0;
+        while idle < 8 {
+            idle = if self.turn() == 0 { idle + 1 } else { 0 };
+            self.forget_deltas();
+        }
+        let ports = self.wan.ports()?;
+        self.lan.send(Traffic::Nothing)?;
+        self.lan.far_end(FarEnd::Device)?;
+        self.wan.far_end(FarEnd::Device)?;
+        self.turn();
+        let ports = ports.try_recv().context("the lane did not answer")?;
+        self.check()?;
+        let begun = self.worker.shard().len() - before;
+        ensure!(begun == count, "{begun} sessions began, and not {count}");
+        Ok(ports)
+    }
+
+    /// Lets the worker have at least `packets`; the cycles of each, all in.
+    pub(crate) fn measure(&mut self, packets: u64) -> f64 {
+        self.forget_deltas();
+        let mut seen = 0;
+        let before = clock::cycles();
+        while seen < packets {
+            seen += self.turn() as u64;
+        }
+        per_packet(clock::cycles() - before, seen)
+    }
+
+    /// As much as it takes for the caches to be as they will be.
+    pub(crate) fn warm_up(&mut self) {
+        self.measure(WARM_UP);
+    }
+
+    /// Fails if a packet was dropped.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (reason, _, count) in self.counters.drops() {
+            ensure!(count == 0, "{count} packets were dropped: {reason}");
+        }
+        Ok(())
+    }
+
+    /// Empties the ring of changes, as the control core would.
+    fn forget_deltas(&mut self) {
+        while self.control.deltas.pop().is_ok() {}
+    }
+}
+
+/// Ranges have no part in what is measured.
+fn range_of(_tuple: &Tuple) -> u8 {
+    0
+}
+
+/// Cycles per packet.
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 of either")]
+pub(crate) fn per_packet(cycles: u64, packets: u64) -> f64 {
+    cycles as f64 / packets as f64
+}
