@@ -25,6 +25,8 @@ pub(crate) struct Batch {
     pub(crate) keys: [Key; CAPACITY],
     /// Sessions found.
     pub(crate) hits: [Option<Hit>; CAPACITY],
+    /// Positions of packets for which none was found, as bits.
+    pub(crate) misses: u64,
     /// Positions of plain packets, as bits.
     plain: u64,
     /// What those say.
@@ -79,6 +81,7 @@ impl Batch {
             ingress: [InterfaceId(0); CAPACITY],
             keys: [Key::default(); CAPACITY],
             hits: [None; CAPACITY],
+            misses: 0,
             plain: 0,
             plains: [Plain::default(); CAPACITY],
             layouts: [NOTHING; CAPACITY],
@@ -135,10 +138,7 @@ impl Batch {
 
     /// Positions of plain packets without a session, as bits.
     pub(crate) fn plain_misses(&self) -> u64 {
-        (0..self.len)
-            .filter(|position| self.hits[*position].is_none())
-            .fold(0, |misses, position| misses | 1 << position)
-            & self.plain
+        self.misses & self.plain
     }
 
     /// A plain packet takes the long way from here on, with this layout.

@@ -16,7 +16,7 @@ impl<P: PortIo> Core<P> {
     pub(super) fn look_up(&mut self) {
         let batch = &mut self.batch;
         let keys = &batch.keys[..batch.len];
-        self.shard.lookup_keys(keys, &mut batch.hits[..batch.len]);
+        batch.misses = self.shard.lookup_burst(keys, &mut batch.hits[..batch.len]);
     }
 
     /// Tells the session of a plain packet about it. `None` when the long way has to: nothing was
@@ -29,7 +29,7 @@ impl<P: PortIo> Core<P> {
         hit: Hit,
     ) -> Option<Result<Rewrite, Drop>> {
         // A session that began in this burst may have taken the slot of this one.
-        if self.batch.evicted && !self.shard.confirms_key(hit, &self.batch.keys[position]) {
+        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
             return None;
         }
         let (unit, now) = (scene.snapshot.unit, scene.now.tick);
@@ -37,7 +37,7 @@ impl<P: PortIo> Core<P> {
         if plain.protocol == ipv4::PROTOCOL_UDP {
             return self.shard.pass_datagram(hit, unit, now).map(Ok);
         }
-        if self.shard.owner(hit.id()) != unit {
+        if self.shard.owner(hit) != unit {
             return None;
         }
         let segment = plain.segment(self.batch.mbufs[position].as_ref()?.data())?;
@@ -56,11 +56,11 @@ impl<P: PortIo> Core<P> {
         hit: Hit,
     ) -> Result<(), Drop> {
         // A session that began in this burst may have taken the slot of this one.
-        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.tuples[position]) {
+        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
             return Err(Drop::TableFull);
         }
         let (now, term) = (scene.now.tick, scene.snapshot.term);
-        if self.shard.owner(hit.id()) != scene.snapshot.unit {
+        if self.shard.owner(hit) != scene.snapshot.unit {
             self.adopt(scene, hit.id());
         }
         let layout = &self.batch.layouts[position];
@@ -179,10 +179,10 @@ impl<P: PortIo> Core<P> {
 
     fn clear(&mut self, tuple: &Tuple) {
         if let Some(hit) = self.shard.lookup(tuple)
-            && let Some(session) = self.shard.remove(hit.id)
+            && let Some(session) = self.shard.remove(hit.id())
         {
             self.counters.happened(Event::SessionsCleared);
-            self.report(DeltaKind::Remove, hit.id, &session);
+            self.report(DeltaKind::Remove, hit.id(), &session);
         }
     }
 
