@@ -1,20 +1,26 @@
-//! One session in memory: 128 bytes, two adjacent cache lines, all of it atomics.
+//! One session in memory: 128 bytes, all of it atomics. Each direction has a cache line that says all
+//! a datagram of that direction needs: its key, how it leaves, when it was last seen.
+//!
+//! ```text
+//! byte   0          8                            40          44    48          56           60
+//! line 0 key word 0 key words 1-4, or rewrite    last seen   hot   version     TCP windows  sequence
+//! line 1 key word 0 key words 1-4, or rewrite    last seen   hot   TCP side 0  TCP side 1
+//! ```
+//!
+//! An IPv4 key ends with word 1. Where both keys are IPv4, words 2 to 4 of each line hold the
+//! [`Rewrite`] of that direction, made when the session was stored; other sessions leave as the
+//! reverse of the other line's key.
 //!
 //! The writer stores relaxed under the entry's sequence; readers on other cores copy the entry and
 //! retry when the sequence moved. The writer itself reads without looking at the sequence, which
-//! compiles to plain loads. `last_seen` alone is stored outside of the sequence: it is one word, so
-//! it cannot be torn, and a packet that changes nothing else costs one store.
-//!
-//! ```text
-//! line 0: sequence 4 | last_seen 4 | original tuple 40 | meta 8 | version 8
-//! line 1: reply tuple 40 | windows 24
-//! ```
-
-use packet::Tuple;
+//! compiles to plain loads. Two fields are stored outside of the sequence: `last_seen`, one word in
+//! each line, so that a packet that changes nothing else costs one store, and the path of a rewrite,
+//! which readers do not look at.
 
 use crate::concurrency::{AtomicU32, AtomicU64, Ordering};
-use crate::hash::{self, Words};
+use crate::key::{Key, high, low};
 use crate::model::{Direction, Flags, Session, State, TcpSide, Tick, Version};
+use crate::rewrite::{Path, Rewrite};
 use crate::seqlock::Sequence;
 use crate::tcp::Connection;
 
@@ -23,117 +29,209 @@ use crate::tcp::Connection;
 #[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
 #[cfg_attr(loom, derive(Default))]
 pub(crate) struct Entry {
-    sequence: Sequence,
-    last_seen: AtomicU32,
-    original: [AtomicU64; 5],
-    meta: AtomicU64,
+    original: Half,
     version: AtomicU64,
-    reply: [AtomicU64; 5],
-    windows: [AtomicU64; 3],
+    /// What does not depend on the scale of [`TcpSide::max_window`], 16 bits a side.
+    windows: AtomicU32,
+    sequence: Sequence,
+    reply: Half,
+    /// `end` and `max_end`, by direction.
+    sides: [AtomicU64; 2],
+}
+
+/// What belongs to one direction.
+#[repr(C)]
+#[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
+#[cfg_attr(loom, derive(Default))]
+pub(crate) struct Half {
+    words: [AtomicU64; 5],
+    last_seen: AtomicU32,
+    hot: AtomicU32,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Entry>() == 128 && align_of::<Entry>() == 128);
+const _: () = {
+    assert!(size_of::<Entry>() == 128 && align_of::<Entry>() == 128);
+    assert!(std::mem::offset_of!(Entry, reply) == 64);
+};
 
-/// The small fields, packed in one word. All zero is a vacant slot.
-#[derive(Clone, Copy)]
-pub(crate) struct Meta(u64);
+/// The small fields of one half. All zero is a vacant slot.
+///
+/// The lower 16 bits are the same in both halves. Above them the original half has what was in the
+/// options of both SYNs, the reply half the policy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Hot(u32);
 
-impl Meta {
-    const OCCUPIED: u8 = 0x80;
-    /// Local to this table: its time was restarted once after its owner died.
-    const REPRIEVED: u8 = 0x40;
-    const STATE: u8 = 0x07;
-    const SACK: u8 = 0x10;
-    const SCALE: u8 = 0x0f;
+impl Hot {
+    const STATE: u32 = 0x0007;
+    const OCCUPIED: u32 = 0x0008;
+    const FLAGS_SHIFT: u32 = 4;
+    const FLAGS: u32 = 0x3f << Self::FLAGS_SHIFT;
+    const OWNER_SHIFT: u32 = 10;
+    const OWNER: u32 = 0x1f << Self::OWNER_SHIFT;
+    /// Words 2 to 4 hold a rewrite.
+    const REWRITES: u32 = 0x8000;
+    const COMMON: u32 = 0xffff;
 
-    fn of(session: &Session) -> Self {
-        let policy = session.policy.to_le_bytes();
-        Self(u64::from_le_bytes([
-            session.state as u8 | Self::OCCUPIED,
-            session.flags.0,
-            session.owner,
-            Self::options(&session.tcp[0]),
-            Self::options(&session.tcp[1]),
-            0,
-            policy[0],
-            policy[1],
-        ]))
+    /// Original half, local to this table: the session's time was restarted once after its owner died.
+    const REPRIEVED: u32 = 1 << 31;
+    /// Original half: where the options of each side begin.
+    const OPTIONS_SHIFT: [u32; 2] = [16, 22];
+    const SCALE: u32 = 0x0f;
+    const SACK: u32 = 0x10;
+    /// The largest window is kept in units of the scale.
+    const WIDE: u32 = 0x20;
+    /// Reply half.
+    const POLICY_SHIFT: u32 = 16;
+
+    fn common(session: &Session, rewrites: bool) -> u32 {
+        Self::OCCUPIED
+            | session.state as u32
+            | u32::from(session.flags.0) << Self::FLAGS_SHIFT & Self::FLAGS
+            // Units are numbered from 1 to 16.
+            | u32::from(session.owner.min(31)) << Self::OWNER_SHIFT
+            | if rewrites { Self::REWRITES } else { 0 }
     }
 
-    fn with(self, connection: &Connection) -> Self {
-        let mut bytes = self.0.to_le_bytes();
-        bytes[0] = bytes[0] & !Self::STATE | connection.state as u8;
-        bytes[1] = connection.flags.0;
-        for (byte, side) in bytes[3..5].iter_mut().zip(&connection.sides) {
-            *byte = Self::options(side);
+    fn with(self, state: State, flags: Flags) -> Self {
+        let kept = self.0 & !(Self::STATE | Self::FLAGS);
+        Self(kept | state as u32 | u32::from(flags.0) << Self::FLAGS_SHIFT & Self::FLAGS)
+    }
+
+    fn with_options(self, windows: &[Window; 2], sides: &[TcpSide; 2]) -> Self {
+        let mut word = self.0 & (Self::COMMON | Self::REPRIEVED);
+        for ((shift, window), side) in Self::OPTIONS_SHIFT.into_iter().zip(windows).zip(sides) {
+            let sack = if side.sack { Self::SACK } else { 0 };
+            let wide = if window.wide { Self::WIDE } else { 0 };
+            word |= (u32::from(side.scale) & Self::SCALE | sack | wide) << shift;
         }
-        Self(u64::from_le_bytes(bytes))
+        Self(word)
     }
 
-    fn options(side: &TcpSide) -> u8 {
-        (side.scale & Self::SCALE) | if side.sack { Self::SACK } else { 0 }
+    fn options(self, direction: Direction) -> u32 {
+        self.0 >> Self::OPTIONS_SHIFT[direction as usize]
     }
 
-    fn byte(self, index: usize) -> u8 {
-        self.0.to_le_bytes()[index]
+    fn is_occupied(self) -> bool {
+        self.0 & Self::OCCUPIED != 0
     }
 
-    pub(crate) fn is_occupied(self) -> bool {
-        self.byte(0) & Self::OCCUPIED != 0
-    }
-
-    pub(crate) fn is_reprieved(self) -> bool {
-        self.byte(0) & Self::REPRIEVED != 0
-    }
-
-    pub(crate) fn state(self) -> State {
-        State::from_bits(self.byte(0) & Self::STATE)
+    fn state(self) -> State {
+        State::from_bits((self.0 & Self::STATE).to_le_bytes()[0])
     }
 
     fn flags(self) -> Flags {
-        Flags(self.byte(1))
+        Flags(((self.0 & Self::FLAGS) >> Self::FLAGS_SHIFT).to_le_bytes()[0])
     }
 
-    pub(crate) fn owner(self) -> u8 {
-        self.byte(2)
+    fn owner(self) -> u8 {
+        ((self.0 & Self::OWNER) >> Self::OWNER_SHIFT).to_le_bytes()[0]
     }
 
     fn policy(self) -> u16 {
-        u16::from_le_bytes([self.byte(6), self.byte(7)])
+        let [_, _, a, b] = self.0.to_le_bytes();
+        u16::from_le_bytes([a, b])
     }
 }
 
-impl Entry {
-    /// Makes this the entry of `session`.
-    pub(crate) fn store(&self, session: &Session) {
-        self.sequence.write(|| {
-            self.last_seen.store(session.last_seen.0, Ordering::Relaxed);
-            store(&self.original, hash::words(&session.tuples[0]));
-            store(&self.reply, hash::words(&session.tuples[1]));
-            self.meta.store(Meta::of(session).0, Ordering::Relaxed);
-            self.version.store(session.version.0, Ordering::Relaxed);
-            store(&self.windows, pack(&session.tcp));
-        });
+/// [`TcpSide::max_window`] in 17 bits.
+///
+/// What a side announces is 16 bits, scaled or (in its SYN) not. So every value that the tracker makes
+/// fits; what else a peer might send is rounded up, or down to the largest that fits.
+#[derive(Clone, Copy)]
+struct Window {
+    value: u16,
+    wide: bool,
+}
+
+impl Window {
+    fn of(side: &TcpSide) -> Self {
+        u16::try_from(side.max_window).map_or_else(
+            |_| {
+                let shift = Self::shift(side.scale);
+                let rounded = u64::from(side.max_window).div_ceil(1 << shift);
+                let value = u16::try_from(rounded).unwrap_or(u16::MAX);
+                Self { value, wide: true }
+            },
+            |value| Self { value, wide: false },
+        )
     }
 
-    /// Makes the slot vacant.
-    pub(crate) fn vacate(&self) {
-        self.sequence
-            .write(|| self.meta.store(0, Ordering::Relaxed));
+    fn expand(self, scale: u8) -> u32 {
+        u32::from(self.value) << if self.wide { Self::shift(scale) } else { 0 }
     }
 
-    /// Changes what TCP tracking changes. `version` is `None` while nothing changed that a peer
-    /// has to know.
-    pub(crate) fn store_connection(&self, connection: &Connection, version: Option<Version>) {
-        let meta = self.meta().with(connection);
-        self.sequence.write(|| {
-            self.meta.store(meta.0, Ordering::Relaxed);
-            store(&self.windows, pack(&connection.sides));
-            if let Some(version) = version {
-                self.version.store(version.0, Ordering::Relaxed);
-            }
-        });
+    fn shift(scale: u8) -> u32 {
+        if scale == TcpSide::NO_SCALE {
+            0
+        } else {
+            u32::from(scale)
+        }
+    }
+}
+
+impl Half {
+    /// The writer's comparison: true when packets of this direction arrive as `key` says.
+    #[inline]
+    pub(crate) fn matches(&self, key: &Key) -> bool {
+        let differs = |i: usize| self.words[i].load(Ordering::Relaxed) ^ key.0[i];
+        differs(0) | differs(1) == 0 && (key.is_v4() || differs(2) | differs(3) | differs(4) == 0)
+    }
+
+    /// How packets of this direction arrive.
+    fn key(&self) -> Key {
+        let mut key = Key(std::array::from_fn(|i| {
+            self.words[i].load(Ordering::Relaxed)
+        }));
+        if key.is_v4() {
+            key.0[2..].fill(0);
+        }
+        key
+    }
+
+    /// How packets of this direction leave, where both keys are IPv4.
+    #[inline]
+    pub(crate) fn rewrite(&self) -> Option<Rewrite> {
+        let hot = self.hot.load(Ordering::Relaxed);
+        (hot & Hot::REWRITES != 0).then(|| self.rewrite_words())
+    }
+
+    /// [`Half::rewrite`], for a datagram of a session that `unit` owns and whose state it leaves as
+    /// it is; it is seen `now`. `None` when any of that is not so, and nothing was done.
+    #[inline]
+    pub(crate) fn pass_datagram(
+        &self,
+        direction: Direction,
+        unit: u8,
+        now: Tick,
+    ) -> Option<Rewrite> {
+        const REPLIED: u32 = State::Replied as u32;
+        let expected =
+            Hot::OCCUPIED | Hot::REWRITES | REPLIED | u32::from(unit) << Hot::OWNER_SHIFT;
+        // To the original direction unreplied is as good; the two states differ in one bit.
+        let state = match direction {
+            Direction::Original => Hot::STATE & !REPLIED,
+            Direction::Reply => Hot::STATE,
+        };
+        let wanted = Hot::OCCUPIED | Hot::REWRITES | Hot::OWNER | state;
+        if (self.hot.load(Ordering::Relaxed) ^ expected) & wanted != 0 {
+            return None;
+        }
+        self.touch(now);
+        Some(self.rewrite_words())
+    }
+
+    #[inline]
+    fn rewrite_words(&self) -> Rewrite {
+        Rewrite::from_words([2, 3, 4].map(|i| self.words[i].load(Ordering::Relaxed)))
+    }
+
+    /// Remembers the way out, where there is a rewrite.
+    #[inline]
+    pub(crate) fn set_path(&self, path: Path) {
+        if self.hot.load(Ordering::Relaxed) & Hot::REWRITES != 0 {
+            self.words[4].store(path.to_word(), Ordering::Relaxed);
+        }
     }
 
     /// Restarts the timer.
@@ -142,54 +240,133 @@ impl Entry {
         self.last_seen.store(now.0, Ordering::Relaxed);
     }
 
-    /// Restarts the timer and remembers that this was done for an owner that died.
-    pub(crate) fn reprieve(&self, now: Tick) {
-        let mut bytes = self.meta().0.to_le_bytes();
-        bytes[0] |= Meta::REPRIEVED;
-        self.sequence.write(|| {
-            self.meta
-                .store(u64::from_le_bytes(bytes), Ordering::Relaxed)
-        });
-        self.touch(now);
+    fn hot(&self) -> Hot {
+        Hot(self.hot.load(Ordering::Relaxed))
     }
 
-    /// The writer's view of the small fields.
-    pub(crate) fn meta(&self) -> Meta {
-        Meta(self.meta.load(Ordering::Relaxed))
+    fn set_hot(&self, hot: Hot) {
+        self.hot.store(hot.0, Ordering::Relaxed);
+    }
+
+    fn store(&self, key: &Key, rewrite: Option<Rewrite>, hot: Hot, last_seen: Tick) {
+        let [w0, w1, mut w2, mut w3, mut w4] = key.0;
+        if let Some(rewrite) = rewrite {
+            [w2, w3, w4] = rewrite.to_words();
+        }
+        for (cell, word) in self.words.iter().zip([w0, w1, w2, w3, w4]) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        self.touch(last_seen);
+        self.set_hot(hot);
+    }
+}
+
+impl Entry {
+    /// The half of `direction`.
+    #[inline]
+    pub(crate) fn half(&self, direction: Direction) -> &Half {
+        match direction {
+            Direction::Original => &self.original,
+            Direction::Reply => &self.reply,
+        }
+    }
+
+    /// Makes this the entry of `session`, whose keys are `keys`.
+    pub(crate) fn store(&self, session: &Session, keys: &[Key; 2]) {
+        let rewrites = Rewrite::of(keys);
+        let common = Hot(Hot::common(session, rewrites.is_some()));
+        let windows = session.tcp.each_ref().map(Window::of);
+        let hot = common.with_options(&windows, &session.tcp);
+        let reply_hot = Hot(common.0 | u32::from(session.policy) << Hot::POLICY_SHIFT);
+        let [rewrite, reply_rewrite] = rewrites.map_or([None; 2], |both| both.map(Some));
+        self.sequence.write(|| {
+            self.original
+                .store(&keys[0], rewrite, hot, session.last_seen);
+            self.version.store(session.version.0, Ordering::Relaxed);
+            self.store_windows(&windows);
+            self.reply
+                .store(&keys[1], reply_rewrite, reply_hot, session.last_seen);
+            self.store_sides(&session.tcp);
+        });
+    }
+
+    /// Makes the slot vacant.
+    pub(crate) fn vacate(&self) {
+        self.sequence.write(|| {
+            self.original.set_hot(Hot(0));
+            self.reply.set_hot(Hot(0));
+        });
+    }
+
+    /// Changes what TCP tracking changes. `version` is `None` while nothing changed that a peer
+    /// has to know.
+    pub(crate) fn store_connection(&self, connection: &Connection, version: Option<Version>) {
+        let windows = connection.sides.each_ref().map(Window::of);
+        let (state, flags) = (connection.state, connection.flags);
+        let hot = self.original.hot().with(state, flags);
+        let reply_hot = self.reply.hot().with(state, flags);
+        self.sequence.write(|| {
+            self.original
+                .set_hot(hot.with_options(&windows, &connection.sides));
+            self.reply.set_hot(reply_hot);
+            self.store_windows(&windows);
+            self.store_sides(&connection.sides);
+            if let Some(version) = version {
+                self.version.store(version.0, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Restarts the timer and remembers that this was done for an owner that died.
+    pub(crate) fn reprieve(&self, now: Tick) {
+        let hot = Hot(self.original.hot().0 | Hot::REPRIEVED);
+        self.sequence.write(|| self.original.set_hot(hot));
+        self.original.touch(now);
+    }
+
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.original.hot().is_occupied()
+    }
+
+    pub(crate) fn is_reprieved(&self) -> bool {
+        self.original.hot().0 & Hot::REPRIEVED != 0
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.original.hot().state()
+    }
+
+    pub(crate) fn owner(&self, direction: Direction) -> u8 {
+        self.half(direction).hot().owner()
     }
 
     pub(crate) fn version(&self) -> Version {
         Version(self.version.load(Ordering::Relaxed))
     }
 
+    /// The IP protocol that the session is of.
+    pub(crate) fn protocol(&self) -> u8 {
+        self.original.key().protocol()
+    }
+
+    /// When the last packet of either direction was seen.
     pub(crate) fn last_seen(&self) -> Tick {
-        Tick(self.last_seen.load(Ordering::Relaxed))
+        let seen = |half: &Half| half.last_seen.load(Ordering::Relaxed);
+        Tick(seen(&self.original).max(seen(&self.reply)))
     }
 
-    /// The writer's view of how packets of `direction` arrive.
-    #[inline]
-    pub(crate) fn tuple(&self, direction: Direction) -> Tuple {
-        zerocopy::transmute!(load(self.words(direction)))
-    }
-
-    /// The writer's comparison: true when packets of `direction` arrive as `tuple`.
-    #[inline]
-    pub(crate) fn matches(&self, direction: Direction, tuple: &Words) -> bool {
-        // Without branches: the words are in one or two lines that are both wanted anyway.
-        let words = self.words(direction);
-        (0..5).fold(0, |rest, i| {
-            rest | (words[i].load(Ordering::Relaxed) ^ tuple[i])
-        }) == 0
+    /// The writer's view of how packets of each direction arrive.
+    pub(crate) fn keys(&self) -> [Key; 2] {
+        [self.original.key(), self.reply.key()]
     }
 
     /// The writer's view of the TCP part.
     pub(crate) fn connection(&self) -> Connection {
-        let meta = self.meta();
-        let sides = unpack(load(&self.windows), meta);
+        let hot = self.original.hot();
         Connection {
-            state: meta.state(),
-            flags: meta.flags(),
-            sides,
+            state: hot.state(),
+            flags: hot.flags(),
+            sides: self.tcp(hot),
         }
     }
 
@@ -203,72 +380,56 @@ impl Entry {
         self.sequence.read(|| self.copy())
     }
 
-    fn words(&self, direction: Direction) -> &[AtomicU64; 5] {
-        match direction {
-            Direction::Original => &self.original,
-            Direction::Reply => &self.reply,
-        }
-    }
-
     fn copy(&self) -> Option<Session> {
-        let meta = self.meta();
-        meta.is_occupied().then(|| Session {
-            tuples: [
-                self.tuple(Direction::Original),
-                self.tuple(Direction::Reply),
-            ],
+        let hot = self.original.hot();
+        hot.is_occupied().then(|| Session {
+            tuples: self.keys().map(|key| key.tuple()),
             version: self.version(),
-            state: meta.state(),
-            flags: meta.flags(),
-            owner: meta.owner(),
-            policy: meta.policy(),
-            tcp: unpack(load(&self.windows), meta),
+            state: hot.state(),
+            flags: hot.flags(),
+            owner: hot.owner(),
+            policy: self.reply.hot().policy(),
+            tcp: self.tcp(hot),
             last_seen: self.last_seen(),
         })
     }
-}
 
-fn store<const N: usize>(to: &[AtomicU64; N], words: [u64; N]) {
-    for (cell, word) in to.iter().zip(words) {
-        cell.store(word, Ordering::Relaxed);
+    fn store_windows(&self, [original, reply]: &[Window; 2]) {
+        let word = u32::from(original.value) | u32::from(reply.value) << 16;
+        self.windows.store(word, Ordering::Relaxed);
+    }
+
+    fn store_sides(&self, sides: &[TcpSide; 2]) {
+        for (cell, side) in self.sides.iter().zip(sides) {
+            let word = u64::from(side.end) | u64::from(side.max_end) << 32;
+            cell.store(word, Ordering::Relaxed);
+        }
+    }
+
+    fn tcp(&self, hot: Hot) -> [TcpSide; 2] {
+        let [a, b, c, d] = self.windows.load(Ordering::Relaxed).to_le_bytes();
+        let side = |direction: Direction, value: u16| {
+            let options = hot.options(direction);
+            let window = Window {
+                value,
+                wide: options & Hot::WIDE != 0,
+            };
+            let scale = (options & Hot::SCALE).to_le_bytes()[0];
+            let limits = self.sides[direction as usize].load(Ordering::Relaxed);
+            TcpSide {
+                end: low(limits),
+                max_end: high(limits),
+                max_window: window.expand(scale),
+                scale,
+                sack: options & Hot::SACK != 0,
+            }
+        };
+        [
+            side(Direction::Original, u16::from_le_bytes([a, b])),
+            side(Direction::Reply, u16::from_le_bytes([c, d])),
+        ]
     }
 }
 
-fn load<const N: usize>(from: &[AtomicU64; N]) -> [u64; N] {
-    std::array::from_fn(|i| from[i].load(Ordering::Relaxed))
-}
-
-fn pack([a, b]: &[TcpSide; 2]) -> [u64; 3] {
-    let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    [
-        join(a.end, a.max_end),
-        join(b.end, b.max_end),
-        join(a.max_window, b.max_window),
-    ]
-}
-
-fn unpack(words: [u64; 3], meta: Meta) -> [TcpSide; 2] {
-    let halves = |word: u64| {
-        let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
-        (
-            u32::from_le_bytes([a, b, c, d]),
-            u32::from_le_bytes([e, f, g, h]),
-        )
-    };
-    let windows = halves(words[2]);
-    let side = |word: u64, max_window: u32, packed: u8| {
-        let (end, max_end) = halves(word);
-        let scale = packed & Meta::SCALE;
-        TcpSide {
-            end,
-            max_end,
-            max_window,
-            scale,
-            sack: packed & Meta::SACK != 0,
-        }
-    };
-    [
-        side(words[0], windows.0, meta.byte(3)),
-        side(words[1], windows.1, meta.byte(4)),
-    ]
-}
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,6 +1,6 @@
 //! From a tuple's hash to the entry that may hold it: cache-line buckets with overflow chains.
 //!
-//! A hash names one home bucket. A bucket is one cache line: eight tags of 16 bits, eight words
+//! A hash names one home bucket. A bucket is one cache line: eight tags of 16 bits, eight hits
 //! (slot and direction), the link of an overflow bucket and a version. There are enough home
 //! buckets for a load of 80 % when every slot of the shard is in use; then 93 % of all keys lie in
 //! their home bucket and nearly all others in the next one.
@@ -10,7 +10,7 @@
 //! pool of a quarter of the shard's capacity can never run out: an insertion fails only when there
 //! is no free slot.
 //!
-//! **Readers.** The writer publishes a key by storing its word and then its tag (release). A
+//! **Readers.** The writer publishes a key by storing its hit and then its tag (release). A
 //! removal moves an item or recycles a bucket, so it raises the home bucket's version around its
 //! stores. A reader that finds a key has checked it against the entry, so it needs no version; a
 //! reader that finds nothing retries until the version held still while it looked. So a key that is
@@ -18,37 +18,13 @@
 
 use crate::concurrency::{AtomicU32, AtomicU64, Ordering};
 use crate::memory::{self, Array, Backing, Memory, OutOfMemory};
-use crate::model::Direction;
+use crate::model::Hit;
 use crate::seqlock::Sequence;
 
 /// Items in a bucket.
 const WIDTH: u32 = 8;
 /// Home buckets hold this share of their items when the table is full.
 const LOAD_PERCENT: u64 = 80;
-
-/// Where a key leads: the slot of its session and the direction that it stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(u32);
-
-impl Place {
-    pub(crate) fn new(slot: u32, direction: Direction) -> Self {
-        Self(slot << 1 | direction as u32)
-    }
-
-    #[inline]
-    pub(crate) fn slot(self) -> u32 {
-        self.0 >> 1
-    }
-
-    #[inline]
-    pub(crate) fn direction(self) -> Direction {
-        if self.0 & 1 == 0 {
-            Direction::Original
-        } else {
-            Direction::Reply
-        }
-    }
-}
 
 /// One cache line of keys.
 #[repr(C, align(64))]
@@ -57,7 +33,8 @@ impl Place {
 pub(crate) struct Bucket {
     /// Four tags to a word; a zero tag is a free place.
     tags: [AtomicU64; 2],
-    places: [AtomicU32; 8],
+    /// [`Hit`]s, as bits.
+    hits: [AtomicU32; 8],
     /// The overflow bucket, counted from one; zero when there is none.
     next: AtomicU32,
     /// Of a home bucket: the version of its whole chain.
@@ -80,8 +57,16 @@ impl Bucket {
     }
 
     #[inline]
-    fn place(&self, at: u32) -> Place {
-        Place(self.places[at as usize].load(Ordering::Relaxed))
+    fn hit(&self, at: u32) -> Option<Hit> {
+        Hit::from_bits(self.hits[at as usize].load(Ordering::Relaxed))
+    }
+
+    /// The first hit whose tag is `tag`.
+    #[inline]
+    fn first(&self, tag: u16) -> Option<Hit> {
+        let matching = self.matching(tag);
+        let bits = self.hits[matching.trailing_zeros() as usize % 8].load(Ordering::Relaxed);
+        Hit::from_bits(if matching == 0 { 0 } else { bits })
     }
 
     fn tag(&self, at: u32) -> u16 {
@@ -100,8 +85,8 @@ impl Bucket {
         word.store(u64::from_le_bytes(bytes), Ordering::Release);
     }
 
-    fn publish(&self, at: u32, tag: u16, place: Place) {
-        self.places[at as usize].store(place.0, Ordering::Relaxed);
+    fn publish(&self, at: u32, tag: u16, hit: Hit) {
+        self.hits[at as usize].store(hit.to_bits(), Ordering::Relaxed);
         self.set_tag(at, tag);
     }
 
@@ -176,36 +161,43 @@ impl Index {
         memory::prefetch(self.bucket(home.bucket));
     }
 
+    /// The first hit in the home bucket that has the key's tag, and whether there is more to the
+    /// chain. Without branches, for bursts.
+    #[inline]
+    pub(crate) fn first(&self, home: Home) -> (Option<Hit>, bool) {
+        let bucket = self.bucket(home.bucket);
+        let more = bucket.next.load(Ordering::Relaxed) != 0;
+        (bucket.first(home.tag), more)
+    }
+
+    /// Asks for the first overflow bucket.
     pub(crate) fn prefetch_overflow(&self, home: Home) {
         if let Some(next) = self.overflow(self.bucket(home.bucket)) {
             memory::prefetch(next);
         }
     }
 
-    /// The first place in the home bucket that has the key's tag, else anything in the chain.
-    #[inline]
-    pub(crate) fn first(&self, home: Home) -> Candidate {
-        let bucket = self.bucket(home.bucket);
-        let matching = bucket.matching(home.tag);
-        if matching != 0 {
-            Candidate::Place(bucket.place(matching.trailing_zeros()))
-        } else if bucket.next.load(Ordering::Relaxed) == 0 {
-            Candidate::None
-        } else {
-            Candidate::Chain
+    /// The first hit in the overflow buckets that has the key's tag.
+    pub(crate) fn first_overflow(&self, home: Home) -> Option<Hit> {
+        let mut bucket = self.bucket(home.bucket);
+        loop {
+            bucket = self.overflow(bucket)?;
+            if let Some(hit) = bucket.first(home.tag) {
+                return Some(hit);
+            }
         }
     }
 
-    /// The writer's search: the first place that `accept` takes.
+    /// The writer's search: the first hit that `accept` takes.
     #[inline]
-    pub(crate) fn find(&self, home: Home, mut accept: impl FnMut(Place) -> bool) -> Option<Place> {
+    pub(crate) fn find(&self, home: Home, mut accept: impl FnMut(Hit) -> bool) -> Option<Hit> {
         let mut bucket = self.bucket(home.bucket);
         loop {
             let mut matching = bucket.matching(home.tag);
             while matching != 0 {
-                let place = bucket.place(matching.trailing_zeros());
-                if accept(place) {
-                    return Some(place);
+                let hit = bucket.hit(matching.trailing_zeros());
+                if let Some(hit) = hit.filter(|&hit| accept(hit)) {
+                    return Some(hit);
                 }
                 matching &= matching - 1;
             }
@@ -213,11 +205,11 @@ impl Index {
         }
     }
 
-    /// Any thread's search: what `accept` makes of the first place that it takes.
+    /// Any thread's search: what `accept` makes of the first hit that it takes.
     pub(crate) fn find_shared<T>(
         &self,
         home: Home,
-        mut accept: impl FnMut(Place) -> Option<T>,
+        mut accept: impl FnMut(Hit) -> Option<T>,
     ) -> Option<T> {
         let version = &self.bucket(home.bucket).version;
         'again: loop {
@@ -226,7 +218,8 @@ impl Index {
             loop {
                 let mut matching = bucket.matching(home.tag);
                 while matching != 0 {
-                    if let Some(found) = accept(bucket.place(matching.trailing_zeros())) {
+                    let hit = bucket.hit(matching.trailing_zeros());
+                    if let Some(found) = hit.and_then(&mut accept) {
                         return Some(found);
                     }
                     matching &= matching - 1;
@@ -242,25 +235,25 @@ impl Index {
     }
 
     /// Adds a key that is not there yet.
-    pub(crate) fn insert(&self, pool: &mut Pool, home: Home, place: Place) {
+    pub(crate) fn insert(&self, pool: &mut Pool, home: Home, hit: Hit) {
         let mut last = self.bucket(home.bucket);
         while let Some(next) = self.overflow(last) {
             last = next;
         }
         let items = last.items();
         if items < WIDTH {
-            last.publish(items, home.tag, place);
+            last.publish(items, home.tag, hit);
             return;
         }
         let number = self.take(pool);
-        self.bucket(number).publish(0, home.tag, place);
+        self.bucket(number).publish(0, home.tag, hit);
         last.next.store(number + 1, Ordering::Release);
     }
 
     /// Takes a key away and closes the gap with the last one of its chain.
-    pub(crate) fn remove(&self, pool: &mut Pool, home: Home, place: Place) {
+    pub(crate) fn remove(&self, pool: &mut Pool, home: Home, hit: Hit) {
         let first = self.bucket(home.bucket);
-        let Some((holder, at)) = self.locate(home, place) else {
+        let Some((holder, at)) = self.locate(home, hit) else {
             return;
         };
         let mut before = None;
@@ -271,8 +264,10 @@ impl Index {
         }
         let end = last.items() - 1;
         first.version.write(|| {
-            if !(std::ptr::eq(holder, last) && at == end) {
-                holder.publish(at, last.tag(end), last.place(end));
+            if let Some(moved) = last.hit(end)
+                && moved != hit
+            {
+                holder.publish(at, last.tag(end), moved);
             }
             last.set_tag(end, 0);
             if let (0, Some(before)) = (end, before) {
@@ -281,13 +276,13 @@ impl Index {
         });
     }
 
-    fn locate(&self, home: Home, place: Place) -> Option<(&Bucket, u32)> {
+    fn locate(&self, home: Home, hit: Hit) -> Option<(&Bucket, u32)> {
         let mut bucket = self.bucket(home.bucket);
         loop {
             let mut matching = bucket.matching(home.tag);
             while matching != 0 {
                 let at = matching.trailing_zeros();
-                if bucket.place(at) == place {
+                if bucket.hit(at) == Some(hit) {
                     return Some((bucket, at));
                 }
                 matching &= matching - 1;
@@ -329,17 +324,6 @@ impl Index {
         let next = bucket.next.load(Ordering::Acquire);
         (next != 0).then(|| self.bucket(next - 1))
     }
-}
-
-/// What one look at the home bucket tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Candidate {
-    /// No key with this tag.
-    None,
-    /// Probably here.
-    Place(Place),
-    /// Perhaps in an overflow bucket.
-    Chain,
 }
 
 #[cfg(all(test, loom))]

@@ -8,10 +8,12 @@ mod concurrency;
 mod entry;
 mod hash;
 mod index;
+mod key;
 mod lists;
 mod memory;
 mod model;
 mod reader;
+mod rewrite;
 mod seqlock;
 mod settings;
 mod shard;
@@ -20,13 +22,13 @@ mod statistics;
 pub mod tcp;
 mod wheel;
 
+pub use key::Key;
 pub use memory::{Backing, Memory};
-pub use model::{Direction, Flags, Session, State, TcpSide, Tick, Version};
+pub use model::{Direction, Flags, Hit, Session, SessionId, State, TcpSide, Tick, Version};
 pub use packet::tcp::Segment;
 pub use reader::Reader;
+pub use rewrite::{Path, Rewrite};
 pub use settings::{Settings, Timeouts};
-pub use shard::{
-    Ageing, Applied, Displaced, Error, Footprint, Hit, Inserted, Refused, SessionId, Shard,
-};
+pub use shard::{Ageing, Applied, Displaced, Error, Footprint, Inserted, Refused, Shard};
 pub use statistics::Statistics;
 pub use tcp::{Invalid, Verdict};

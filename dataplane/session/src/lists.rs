@@ -3,6 +3,8 @@
 //! Every list has a sentinel after the items' links, so linking and unlinking have no special case.
 //! An item is on one list at the most; one that is on none is linked to itself.
 
+use crate::memory;
+
 /// Links of `items` slots and the sentinels of some lists.
 pub(crate) struct Lists {
     links: Vec<Link>,
@@ -28,6 +30,11 @@ impl Lists {
 
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(self.links.as_slice())
+    }
+
+    /// Asks for the links of `item`.
+    pub(crate) fn prefetch(&self, item: u32) {
+        memory::prefetch(&self.links[item as usize]);
     }
 
     /// The item that was put on `list` first.

@@ -216,7 +216,7 @@ impl<T: Element> Deref for Array<T> {
     }
 }
 
-/// Asks for the cache line of `target`, and where it is longer than that, for the next one too.
+/// Asks for the cache line in which `target` begins.
 #[inline]
 pub(crate) fn prefetch<T>(target: &T) {
     #[cfg(target_arch = "x86_64")]
@@ -225,10 +225,6 @@ pub(crate) fn prefetch<T>(target: &T) {
         let line = std::ptr::from_ref(target).cast::<i8>();
         // SAFETY: a prefetch reads nothing that the program could see and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
-        if size_of::<T>() > 64 {
-            // SAFETY: as above; the address is inside `target`.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64)) };
-        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = target;

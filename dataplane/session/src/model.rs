@@ -1,5 +1,7 @@
 //! What a session is: a plain value, as readers get it and as it travels between units.
 
+use std::num::NonZeroU32;
+
 use packet::Tuple;
 
 /// Time in the session table: tenths of a second since the process started.
@@ -66,6 +68,79 @@ impl Direction {
             Self::Original => Self::Reply,
             Self::Reply => Self::Original,
         }
+    }
+}
+
+/// The slot of a session in its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u32);
+
+/// A session that was found, and which of its directions the tuple was. Four bytes, also when
+/// optional.
+///
+/// Good until the shard next removes or replaces a session (also by eviction, by ageing, or at a
+/// peer's wish). Within a burst where that may have happened, ask [`crate::Shard::confirms`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hit(NonZeroU32);
+
+impl Hit {
+    /// Always set, so that no hit is zero.
+    const MARK: u32 = 1 << 31;
+
+    /// The original direction of the first slot, which every shard has.
+    pub(crate) const FIRST: Self = Self::new(SessionId(0), Direction::Original);
+
+    /// The hit of a packet of `direction` of the session in slot `id`.
+    ///
+    /// # Panics
+    /// When no shard can have such a slot.
+    #[inline]
+    #[must_use]
+    pub const fn new(id: SessionId, direction: Direction) -> Self {
+        assert!(id.0 < crate::Settings::MAX_CAPACITY, "no such slot");
+        match NonZeroU32::new(Self::MARK | id.0 << 1 | direction as u32) {
+            Some(bits) => Self(bits),
+            None => unreachable!(),
+        }
+    }
+
+    /// The slot.
+    #[inline]
+    #[must_use]
+    pub const fn id(self) -> SessionId {
+        SessionId((self.0.get() & !Self::MARK) >> 1)
+    }
+
+    /// The direction.
+    #[inline]
+    #[must_use]
+    pub const fn direction(self) -> Direction {
+        if self.0.get() & 1 == 0 {
+            Direction::Original
+        } else {
+            Direction::Reply
+        }
+    }
+
+    /// As the index stores it.
+    #[inline]
+    pub(crate) const fn to_bits(self) -> u32 {
+        self.0.get()
+    }
+
+    /// What the index stored; zero is none.
+    #[inline]
+    pub(crate) const fn from_bits(bits: u32) -> Option<Self> {
+        match NonZeroU32::new(bits) {
+            Some(bits) => Some(Self(bits)),
+            None => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Hit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hit({} {:?})", self.id().0, self.direction())
     }
 }
 
@@ -183,7 +258,7 @@ pub struct Session {
     pub version: Version,
     /// Where it is in its life.
     pub state: State,
-    /// Properties.
+    /// Properties. The table keeps those that have a name.
     pub flags: Flags,
     /// Id of the unit that processes it (1..=16).
     pub owner: u8,

@@ -4,11 +4,11 @@ use packet::Tuple;
 
 use crate::concurrency::Arc;
 use crate::entry::Entry;
-use crate::hash::{self, Hasher};
+use crate::hash::Hasher;
 use crate::index::Index;
+use crate::key::Key;
 use crate::memory::Array;
-use crate::model::Session;
-use crate::shard::{Hit, SessionId};
+use crate::model::{Hit, Session, SessionId};
 use crate::statistics::{Counters, Statistics};
 
 /// What the writer and the readers share.
@@ -42,15 +42,12 @@ impl Reader {
     #[must_use]
     pub fn lookup(&self, tuple: &Tuple) -> Option<(Hit, Session)> {
         let shared = &self.shared;
-        let home = shared.index.home(shared.hasher.tuple(&hash::words(tuple)));
-        shared.index.find_shared(home, |place| {
-            let session = shared.entries.get(place.slot() as usize)?.read()?;
-            let direction = place.direction();
-            let hit = Hit {
-                id: SessionId(place.slot()),
-                direction,
-            };
-            (session.tuples[direction as usize] == *tuple).then_some((hit, session))
+        let key = Key::from(tuple);
+        let home = shared.index.home(shared.hasher.key(&key));
+        shared.index.find_shared(home, |hit| {
+            let session = shared.entries.get(hit.id().0 as usize)?.read()?;
+            let arrives = Key::from(&session.tuples[hit.direction() as usize]);
+            (arrives == key).then_some((hit, session))
         })
     }
 

@@ -12,48 +12,30 @@
 
 mod ageing;
 mod burst;
+mod passage;
 mod remote;
 #[cfg(all(test, not(loom)))]
 mod tests;
-
-use packet::Tuple;
-use packet::tcp::Segment;
 
 pub use ageing::Ageing;
 pub use remote::{Applied, Displaced};
 
 use crate::concurrency::Arc;
 use crate::entry::Entry;
-use crate::hash::{self, Hasher, Words};
-use crate::index::{Home, Index, Place, Pool};
+use crate::hash::Hasher;
+use crate::index::{Home, Index, Pool};
+use crate::key::Key;
 use crate::lists::Lists;
-use crate::memory::{self, Array, Backing, Memory, OutOfMemory};
-use crate::model::{Direction, Session, State, Tick, Version};
+use crate::memory::{Array, Backing, Memory, OutOfMemory};
+use crate::model::{Direction, Hit, Session, SessionId, Tick, Version};
 use crate::reader::{Reader, Shared};
 use crate::settings::{Settings, Timeouts, is_half_open};
 use crate::sources::Sources;
 use crate::statistics::{Counters, Statistics};
-use crate::tcp::{self, Connection, Outcome, Verdict};
 use crate::wheel::Wheel;
 
 /// The only list of [`Shard::half_open`].
 const OLDEST_FIRST: u32 = 0;
-
-/// The slot of a session in its shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u32);
-
-/// A session that was found, and which of its directions the tuple was.
-///
-/// Good until the shard next removes or replaces a session (also by eviction, by ageing, or at a
-/// peer's wish). Within a burst where that may have happened, ask [`Shard::confirms`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// The slot.
-    pub id: SessionId,
-    /// The direction.
-    pub direction: Direction,
-}
 
 /// A session was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +192,8 @@ impl Shard {
         &self.timeouts
     }
 
-    /// Goes by other idle times from now on; a session's next timer or change of state applies them.
+    /// Goes by other idle times from now on; a session's next timer applies them, or a change of state
+    /// that shortens its time.
     pub fn set_timeouts(&mut self, timeouts: Timeouts) {
         self.timeouts = timeouts;
     }
@@ -219,20 +202,6 @@ impl Shard {
     pub fn next_version(&mut self, term: u32) -> Version {
         self.clock = self.clock.next(term);
         self.clock
-    }
-
-    /// The session of packets that arrive as `tuple`.
-    #[must_use]
-    pub fn lookup(&self, tuple: &Tuple) -> Option<Hit> {
-        let words = hash::words(tuple);
-        self.find(self.home(&words), &words)
-    }
-
-    /// True when `hit` still is the answer to `tuple`.
-    #[must_use]
-    pub fn confirms(&self, hit: Hit, tuple: &Tuple) -> bool {
-        let entry = self.entry(hit.id);
-        entry.meta().is_occupied() && entry.matches(hit.direction, &hash::words(tuple))
     }
 
     /// The session in a slot; all zero when there is none.
@@ -244,20 +213,14 @@ impl Shard {
         self.entry(id).session()
     }
 
-    /// The tuple that a packet of `hit` leaves the gateway with.
-    #[must_use]
-    pub fn outgoing(&self, hit: Hit) -> Tuple {
-        self.entry(hit.id).tuple(hit.direction.other()).reversed()
-    }
-
     /// The unit that processes the session.
     #[must_use]
-    pub fn owner(&self, id: SessionId) -> u8 {
-        self.entry(id).meta().owner()
+    pub fn owner(&self, hit: Hit) -> u8 {
+        self.entry(hit.id()).owner(hit.direction())
     }
 
     /// Opens a session. `session.version` should come from [`Shard::next_version`], and for TCP
-    /// `state` and `tcp` from [`tcp::open`]; `last_seen` becomes `now`.
+    /// `state` and `tcp` from [`crate::tcp::open`]; `last_seen` becomes `now`.
     ///
     /// When there is no slot, or the limit of half-open sessions is reached by another one, the
     /// oldest half-open session is evicted.
@@ -269,23 +232,16 @@ impl Shard {
             last_seen: now,
             ..session
         };
-        let words = session.tuples.map(|tuple| hash::words(&tuple));
-        let homes = words.map(|words| self.home(&words));
-        // The misses of both buckets and of the slot in flight together.
-        homes
-            .iter()
-            .for_each(|home| self.shared.index.prefetch(*home));
-        if let Some(&slot) = self.free.last() {
-            memory::prefetch(self.entry(SessionId(slot)));
-        }
+        let keys = session.tuples.each_ref().map(Key::from);
+        let homes = keys.each_ref().map(|key| self.home(key));
         let taken = self
-            .find(homes[0], &words[0])
-            .or_else(|| self.find(homes[1], &words[1]));
+            .find(homes[0], &keys[0])
+            .or_else(|| self.find(homes[1], &keys[1]));
         if let Some(hit) = taken {
             self.shared.counters.refused_exists.add();
             return Err(Refused::Exists(hit));
         }
-        let source = self.shared.hasher.source(&words[0]);
+        let source = self.shared.hasher.source(&keys[0]);
         if self
             .sources
             .as_ref()
@@ -301,7 +257,7 @@ impl Shard {
         } else {
             None
         };
-        let Some(id) = self.place(&session, homes, now) else {
+        let Some(id) = self.place(&session, &keys, homes, now) else {
             self.shared.counters.refused_full.add();
             return Err(Refused::Full);
         };
@@ -316,89 +272,24 @@ impl Shard {
         Some(session)
     }
 
-    /// A packet of the session was seen: its idle time starts again.
-    #[inline]
-    pub fn touch(&mut self, hit: Hit, now: Tick) {
-        self.entry(hit.id).touch(now);
-    }
-
-    /// A datagram or query of a session that is not TCP: its idle time starts again, and the first
-    /// one in the reply direction changes its state.
-    pub fn datagram(&mut self, hit: Hit, now: Tick, term: u32) -> Verdict {
-        let entry = self.entry(hit.id);
-        entry.touch(now);
-        if hit.direction == Direction::Original || entry.meta().state() != State::Unreplied {
-            return Verdict::Pass;
-        }
-        let connection = Connection {
-            state: State::Replied,
-            ..entry.connection()
-        };
-        self.change(hit.id, &connection, now, term);
-        Verdict::PassChanged
-    }
-
-    /// Tracks a segment of a TCP session. A segment that belongs restarts the idle time. With
-    /// [`Verdict::PassChanged`] the session has a new version in `term`.
-    pub fn track(&mut self, hit: Hit, segment: &Segment, now: Tick, term: u32) -> Verdict {
-        let entry = self.entry(hit.id);
-        let connection = entry.connection();
-        match tcp::track(&connection, hit.direction, segment) {
-            Outcome::Ignore => Verdict::Pass,
-            Outcome::Advance(next) => {
-                entry.touch(now);
-                if next != connection {
-                    entry.store_connection(&next, None);
-                }
-                Verdict::Pass
-            }
-            Outcome::Change(next) => {
-                entry.touch(now);
-                if next.state == State::SynSent && connection.state != State::SynSent {
-                    self.shared.counters.reopened.add();
-                }
-                self.change(hit.id, &next, now, term);
-                Verdict::PassChanged
-            }
-            Outcome::Drop(reason) => {
-                self.shared.counters.invalid(reason);
-                Verdict::Drop(reason)
-            }
-        }
-    }
-
     #[inline]
     fn entry(&self, id: SessionId) -> &Entry {
         &self.shared.entries[id.0 as usize]
     }
 
     #[inline]
-    fn home(&self, words: &Words) -> Home {
-        self.shared.index.home(self.shared.hasher.tuple(words))
+    fn home(&self, key: &Key) -> Home {
+        self.shared.index.home(self.shared.hasher.key(key))
     }
 
     #[inline]
-    fn find(&self, home: Home, words: &Words) -> Option<Hit> {
-        let entries = &self.shared.entries;
-        let place = self.shared.index.find(home, |place| {
-            entries[place.slot() as usize].matches(place.direction(), words)
-        })?;
-        Some(Hit {
-            id: SessionId(place.slot()),
-            direction: place.direction(),
+    fn find(&self, home: Home, key: &Key) -> Option<Hit> {
+        let entries: &[Entry] = &self.shared.entries;
+        self.shared.index.find(home, |hit| {
+            entries[hit.id().0 as usize]
+                .half(hit.direction())
+                .matches(key)
         })
-    }
-
-    /// Stores a change that peers have to know, and moves the timer, which may have come nearer.
-    fn change(&mut self, id: SessionId, connection: &Connection, now: Tick, term: u32) {
-        let version = self.next_version(term);
-        let entry = self.entry(id);
-        let was_half_open = is_half_open(entry.meta().state());
-        entry.store_connection(connection, Some(version));
-        let protocol = entry.tuple(Direction::Original).protocol;
-        let due = now.plus(self.timeouts.of(connection.state, protocol));
-        self.list_half_open(id.0, was_half_open, is_half_open(connection.state));
-        self.wheel.schedule(id.0, due);
     }
 
     /// Keeps the list and the count of half-open sessions. One that stays half open keeps its age.
@@ -426,47 +317,54 @@ impl Shard {
     }
 
     /// Gives a session a slot, keys and a timer. `None` when there is no slot.
-    fn place(&mut self, session: &Session, homes: [Home; 2], now: Tick) -> Option<SessionId> {
+    fn place(
+        &mut self,
+        session: &Session,
+        keys: &[Key; 2],
+        homes: [Home; 2],
+        now: Tick,
+    ) -> Option<SessionId> {
         if self.is_empty() {
             self.wheel.restart(now);
         }
         let slot = self.free.pop()?;
         self.clock = self.clock.max(session.version);
         // The entry first: whoever finds a key finds the session.
-        self.shared.entries[slot as usize].store(session);
+        let id = SessionId(slot);
+        self.shared.entries[slot as usize].store(session, keys);
         for (direction, home) in [Direction::Original, Direction::Reply]
             .into_iter()
             .zip(homes)
         {
-            self.shared
-                .index
-                .insert(&mut self.pool, home, Place::new(slot, direction));
+            let hit = Hit::new(id, direction);
+            self.shared.index.insert(&mut self.pool, home, hit);
         }
         if let Some(sources) = &mut self.sources {
-            sources.add(self.shared.hasher.source(&hash::words(&session.tuples[0])));
+            sources.add(self.shared.hasher.source(&keys[0]));
         }
         self.shared.counters.sessions.add();
         self.list_half_open(slot, false, is_half_open(session.state));
         self.wheel.schedule(slot, self.deadline(session));
-        Some(SessionId(slot))
+        Some(id)
     }
 
     /// Undoes [`Self::place`].
     fn take(&mut self, id: SessionId) -> Option<Session> {
-        let session = self
-            .entry(id)
-            .meta()
-            .is_occupied()
-            .then(|| self.session(id))?;
-        for direction in [Direction::Original, Direction::Reply] {
-            let home = self.home(&hash::words(&session.tuples[direction as usize]));
-            self.shared
-                .index
-                .remove(&mut self.pool, home, Place::new(id.0, direction));
+        let entry = self.entry(id);
+        if !entry.is_occupied() {
+            return None;
+        }
+        let (session, keys) = (entry.session(), entry.keys());
+        for (direction, key) in [Direction::Original, Direction::Reply]
+            .into_iter()
+            .zip(&keys)
+        {
+            let (home, hit) = (self.home(key), Hit::new(id, direction));
+            self.shared.index.remove(&mut self.pool, home, hit);
         }
         self.shared.entries[id.0 as usize].vacate();
         if let Some(sources) = &mut self.sources {
-            sources.subtract(self.shared.hasher.source(&hash::words(&session.tuples[0])));
+            sources.subtract(self.shared.hasher.source(&keys[0]));
         }
         self.shared.counters.sessions.subtract();
         self.list_half_open(id.0, is_half_open(session.state), false);

@@ -6,6 +6,8 @@
 //! few sessions is refused early only if two heavy sources share its cells, one in each row: for `h`
 //! sources at their limit the chance is about `(h / capacity)^2`.
 
+use crate::memory;
+
 /// The sketch and the limit.
 pub(crate) struct Sources {
     limit: u32,
@@ -26,6 +28,13 @@ impl Sources {
             .iter()
             .map(|row| size_of_val(row.as_slice()))
             .sum()
+    }
+
+    /// Asks for the cells of the source with this hash.
+    pub(crate) fn prefetch(&self, hash: u64) {
+        for (cell, row) in self.cells(hash).into_iter().zip(&self.rows) {
+            memory::prefetch(&row[cell]);
+        }
     }
 
     /// True when the source with this hash may not open another session.

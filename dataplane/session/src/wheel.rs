@@ -34,6 +34,11 @@ impl Wheel {
         self.cursor = now;
     }
 
+    /// Asks for what scheduling `slot` touches.
+    pub(crate) fn prefetch(&self, slot: u32) {
+        self.lists.prefetch(slot);
+    }
+
     /// Looks at `slot` at the tick `due`, or before if that is beyond the horizon.
     pub(crate) fn schedule(&mut self, slot: u32, due: Tick) {
         let ahead = due.since(self.cursor).min(TICKS - 1);

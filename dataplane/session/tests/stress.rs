@@ -41,12 +41,15 @@ fn session(i: u32, version: u64) -> Session {
         let product = (version ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(i);
         u32::try_from(product >> 32).unwrap()
     };
-    let side = |salt: u64| TcpSide {
-        end: word(salt),
-        max_end: word(salt + 1),
-        max_window: word(salt + 2),
-        scale: u8::try_from(word(salt + 3) % 15).unwrap(),
-        sack: word(salt + 4) % 2 == 0,
+    let side = |salt: u64| {
+        let scale = word(salt + 3) % 15;
+        TcpSide {
+            end: word(salt),
+            max_end: word(salt + 1),
+            max_window: (word(salt + 2) % 65_536) << scale,
+            scale: u8::try_from(scale).unwrap(),
+            sack: word(salt + 4) % 2 == 0,
+        }
     };
     Session {
         tuples: [client, server],
@@ -80,7 +83,7 @@ fn read(reader: &Reader, done: &AtomicBool, rounds: &AtomicU64) -> u64 {
                 assert!(found.is_some(), "a session that stays was missed");
             }
             if let Some((hit, session)) = found {
-                assert_eq!(hit.direction as usize, direction);
+                assert_eq!(hit.direction() as usize, direction);
                 assert_eq!(session.tuples, wanted.tuples);
                 assert_whole(&session);
                 seen += 1;
@@ -105,7 +108,7 @@ fn write(shard: &mut Shard, rounds: &AtomicU64) {
         random ^= random << 17;
         let i = u32::try_from(random >> 40).unwrap() % (3 * CAPACITY);
         let version = u64::from(step) + 10;
-        let id = shard.lookup(&session(i, 0).tuples[0]).map(|hit| hit.id);
+        let id = shard.lookup(&session(i, 0).tuples[0]).map(|hit| hit.id());
         match (id, random % 4) {
             (Some(id), 0) if i >= STAYING => {
                 assert_whole(&shard.remove(id).unwrap());

@@ -111,7 +111,7 @@ impl Table {
     fn remove_slot(&mut self, index: usize, tuple: &Tuple) -> Option<Version> {
         let shard = &mut self.shards[index];
         let hit = shard.lookup(tuple)?;
-        shard.remove(hit.id).map(|session| session.version)
+        shard.remove(hit.id()).map(|session| session.version)
     }
 
     /// Makes the table reflect a peer's change.

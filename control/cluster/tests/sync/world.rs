@@ -11,7 +11,7 @@ use std::time::Duration;
 use cluster::sync::{Limits, Output, Sync, SyncSettings};
 use cluster::{Boot, Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 use packet::Tuple;
-use session::{Hit, Memory, Reader, Session, SessionId, Settings, Shard, State, Tick, Version};
+use session::{Memory, Reader, Session, SessionId, Settings, Shard, State, Tick, Version};
 
 const HEARTBEAT: Duration = Duration::from_millis(10);
 const SILENCE: Duration = Duration::from_millis(35);
@@ -436,8 +436,8 @@ impl World {
         let shard = unit.table.shard(&key);
         let known = shard.lookup(&key);
         let delta = match known {
-            Some(Hit { id, .. }) if close => {
-                let version = shard.remove(id).unwrap().version;
+            Some(hit) if close => {
+                let version = shard.remove(hit.id()).unwrap().version;
                 Delta::Remove {
                     tuple: key,
                     version,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::*;
+use crate::model::{Direction, SessionId};
 
 const HOME: Home = Home { bucket: 0, tag: 5 };
 
@@ -33,18 +34,18 @@ impl Table {
     fn insert(&self, pool: &mut Pool, slot: u32, key: u32) {
         self.keys[slot as usize].store(key, Ordering::Relaxed);
         self.index
-            .insert(pool, HOME, Place::new(slot, Direction::Original));
+            .insert(pool, HOME, Hit::new(SessionId(slot), Direction::Original));
     }
 
     fn remove(&self, pool: &mut Pool, slot: u32) {
         self.index
-            .remove(pool, HOME, Place::new(slot, Direction::Original));
+            .remove(pool, HOME, Hit::new(SessionId(slot), Direction::Original));
         self.keys[slot as usize].store(0, Ordering::Relaxed);
     }
 
     fn find(&self, key: u32) -> Option<u32> {
-        self.index.find_shared(HOME, |place| {
-            let slot = place.slot();
+        self.index.find_shared(HOME, |hit| {
+            let slot = hit.id().0;
             (self.keys[slot as usize].load(Ordering::Relaxed) == key).then_some(slot)
         })
     }

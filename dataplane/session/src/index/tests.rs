@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{Direction, SessionId};
 
 /// Every bucket of every chain: the number of items in it.
 fn chains(index: &Index) -> Vec<Vec<u32>> {
@@ -54,24 +55,23 @@ fn the_worst_distribution_still_has_room() {
     const CAPACITY: u32 = 500;
     let (index, mut pool) = Index::new(CAPACITY, Memory::Plain).unwrap();
     let home = Home { bucket: 3, tag: 9 };
-    let places: Vec<_> = (0..CAPACITY)
-        .flat_map(|slot| [Direction::Original, Direction::Reply].map(|d| Place::new(slot, d)))
+    let hits: Vec<_> = (0..CAPACITY)
+        .flat_map(|slot| {
+            [Direction::Original, Direction::Reply].map(|d| Hit::new(SessionId(slot), d))
+        })
         .collect();
     for _ in 0..3 {
-        for &place in &places {
-            index.insert(&mut pool, home, place);
+        for &hit in &hits {
+            index.insert(&mut pool, home, hit);
         }
-        assert_compact(&index, &pool, places.len());
-        for &place in &places {
-            assert_eq!(
-                index.find(home, |candidate| candidate == place),
-                Some(place)
-            );
+        assert_compact(&index, &pool, hits.len());
+        for &hit in &hits {
+            assert_eq!(index.find(home, |candidate| candidate == hit), Some(hit));
         }
-        for (gone, &place) in places.iter().enumerate() {
-            index.remove(&mut pool, home, place);
+        for (gone, &hit) in hits.iter().enumerate() {
+            index.remove(&mut pool, home, hit);
             if gone % 97 == 0 {
-                assert_compact(&index, &pool, places.len() - gone - 1);
+                assert_compact(&index, &pool, hits.len() - gone - 1);
             }
         }
     }
@@ -91,7 +91,7 @@ fn at_full_load_few_keys_leave_their_home() {
             index.insert(
                 &mut pool,
                 index.home(hash ^ (hash >> 33)),
-                Place::new(slot, direction),
+                Hit::new(SessionId(slot), direction),
             );
         }
     }
@@ -111,20 +111,20 @@ proptest! {
         let (index, mut pool) = Index::new(100, Memory::Plain).unwrap();
         let mut model: HashMap<u32, (u32, u16)> = HashMap::new();
         for (bucket, tag, slot, insert) in steps {
-            let place = Place::new(slot, Direction::Reply);
+            let hit = Hit::new(SessionId(slot), Direction::Reply);
             if insert && !model.contains_key(&slot) {
                 model.insert(slot, (bucket, tag));
-                index.insert(&mut pool, Home { bucket, tag: tag + 1 }, place);
+                index.insert(&mut pool, Home { bucket, tag: tag + 1 }, hit);
             } else if !insert && let Some((bucket, tag)) = model.remove(&slot) {
-                index.remove(&mut pool, Home { bucket, tag: tag + 1 }, place);
+                index.remove(&mut pool, Home { bucket, tag: tag + 1 }, hit);
             }
             assert_compact(&index, &pool, model.len());
         }
         for (&slot, &(bucket, tag)) in &model {
             let home = Home { bucket, tag: tag + 1 };
-            let accept = |place: Place| place.slot() == slot;
+            let accept = |hit: Hit| hit.id().0 == slot;
             prop_assert!(index.find(home, accept).is_some());
-            let shared = index.find_shared(home, |place| accept(place).then_some(place.direction()));
+            let shared = index.find_shared(home, |hit| accept(hit).then_some(hit.direction()));
             prop_assert_eq!(shared, Some(Direction::Reply));
         }
     }

@@ -1,8 +1,7 @@
 //! Timers that are due.
 
-use super::{SessionId, Shard};
-use crate::entry::Entry;
-use crate::model::{Session, Tick};
+use super::Shard;
+use crate::model::{Session, SessionId, Tick};
 
 /// When to look again at a session that another unit is responsible for.
 const LOOK_AGAIN: u32 = 10 * Tick::PER_SECOND;
@@ -46,8 +45,8 @@ impl Shard {
                     self.wheel.schedule(slot, now.plus(LOOK_AGAIN));
                     self.shared.counters.deferred.add();
                 }
-                Ageing::Adopt if !self.entry(id).meta().is_reprieved() => {
-                    Entry::reprieve(self.entry(id), now);
+                Ageing::Adopt if !self.entry(id).is_reprieved() => {
+                    self.entry(id).reprieve(now);
                     let due = now.plus(self.timeouts.of(session.state, session.tuples[0].protocol));
                     self.wheel.schedule(slot, due);
                     self.shared.counters.reprieved.add();

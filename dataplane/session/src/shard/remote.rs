@@ -2,9 +2,9 @@
 
 use packet::Tuple;
 
-use super::{Hit, SessionId, Shard};
-use crate::hash;
-use crate::model::{Direction, Flags, Session, State, Tick, Version};
+use super::Shard;
+use crate::key::Key;
+use crate::model::{Direction, Flags, Session, SessionId, State, Tick, Version};
 use crate::settings::is_half_open;
 
 /// The sessions that gave way to a peer's: two at the most had one of its tuples, one was half open
@@ -70,9 +70,10 @@ impl Shard {
             last_seen,
             ..*remote
         };
-        let holders = remote
-            .tuples
-            .map(|tuple| self.lookup(&tuple).map(|hit| hit.id));
+        let keys = remote.tuples.each_ref().map(Key::from);
+        let holders = keys
+            .each_ref()
+            .map(|key| self.lookup_key(key).map(|hit| hit.id()));
         for holder in holders.into_iter().flatten() {
             if precedence(&self.session(holder)) >= precedence(&session) {
                 self.shared.counters.applied_stale.add();
@@ -80,12 +81,12 @@ impl Shard {
             }
         }
         match holders {
-            [Some(id), Some(other)] if id == other && self.session(id).tuples == session.tuples => {
-                self.replace(id, &session);
+            [Some(id), Some(other)] if id == other && self.entry(id).keys() == keys => {
+                self.replace(id, &session, &keys);
                 self.shared.counters.applied_update.add();
                 Applied::Updated
             }
-            _ => self.apply_new(&session, holders, now),
+            _ => self.apply_new(&session, &keys, holders, now),
         }
     }
 
@@ -94,12 +95,12 @@ impl Shard {
     pub fn retract(&mut self, tuple: &Tuple, version: Version) -> bool {
         self.clock = self.clock.max(version);
         match self.lookup(tuple) {
-            Some(Hit {
-                id,
-                direction: Direction::Original,
-            }) if self.entry(id).version() <= version => {
+            Some(hit)
+                if hit.direction() == Direction::Original
+                    && self.entry(hit.id()).version() <= version =>
+            {
                 self.shared.counters.retracted.add();
-                self.take(id).is_some()
+                self.take(hit.id()).is_some()
             }
             _ => {
                 self.shared.counters.retracted_stale.add();
@@ -111,7 +112,7 @@ impl Shard {
     /// Makes `unit` the owner of a session of a peer that is gone, in `term`. Its idle time starts
     /// again; the windows of a TCP session are to be learnt again. Peers have to hear of it.
     pub fn adopt(&mut self, id: SessionId, unit: u8, term: u32, now: Tick) {
-        if !self.entry(id).meta().is_occupied() {
+        if !self.entry(id).is_occupied() {
             return;
         }
         let session = self.session(id);
@@ -126,13 +127,14 @@ impl Shard {
             last_seen: now,
             ..session
         };
-        self.replace(id, &adopted);
+        self.replace(id, &adopted, &self.entry(id).keys());
         self.shared.counters.adopted.add();
     }
 
     fn apply_new(
         &mut self,
         session: &Session,
+        keys: &[Key; 2],
         holders: [Option<SessionId>; 2],
         now: Tick,
     ) -> Applied {
@@ -146,8 +148,8 @@ impl Shard {
         if self.free.is_empty() {
             displaced.push(self.evict());
         }
-        let homes = session.tuples.map(|tuple| self.home(&hash::words(&tuple)));
-        if self.place(session, homes, now).is_some() {
+        let homes = keys.each_ref().map(|key| self.home(key));
+        if self.place(session, keys, homes, now).is_some() {
             self.shared.counters.applied_new.add();
             Applied::Inserted(displaced)
         } else {
@@ -156,10 +158,10 @@ impl Shard {
         }
     }
 
-    /// Stores `session`, whose tuples are those of the slot.
-    fn replace(&mut self, id: SessionId, session: &Session) {
-        let was_half_open = is_half_open(self.entry(id).meta().state());
-        self.entry(id).store(session);
+    /// Stores `session`, whose `keys` are those of the slot.
+    fn replace(&mut self, id: SessionId, session: &Session, keys: &[Key; 2]) {
+        let was_half_open = is_half_open(self.entry(id).state());
+        self.entry(id).store(session, keys);
         self.list_half_open(id.0, was_half_open, is_half_open(session.state));
         self.wheel.schedule(id.0, self.deadline(session));
     }

@@ -181,10 +181,7 @@ impl Model {
             .iter()
             .any(|tuple| self.holder(tuple).is_some())
         {
-            let hit = Hit {
-                id: SessionId(0),
-                direction: Direction::Original,
-            };
+            let hit = Hit::new(SessionId(0), Direction::Original);
             return Err(Refused::Exists(hit));
         }
         let at_limit = is_half_open(session.state) && self.half_open() >= HALF_OPEN_LIMIT as usize;
@@ -273,7 +270,10 @@ fn sorted(sessions: impl IntoIterator<Item = Session>) -> Vec<(Tuple, Version)> 
 /// Does `operation` to both and compares the answers.
 fn step(shard: &mut Shard, model: &mut Model, now: &mut Tick, operation: Operation) {
     let id_of = |shard: &Shard, model: &Model, at: usize| {
-        shard.lookup(&model.held[at].session.tuples[0]).unwrap().id
+        shard
+            .lookup(&model.held[at].session.tuples[0])
+            .unwrap()
+            .id()
     };
     match operation {
         Operation::Insert(draft) => {
@@ -299,23 +299,14 @@ fn step(shard: &mut Shard, model: &mut Model, now: &mut Tick, operation: Operati
                 return;
             };
             let id = id_of(shard, model, at);
-            shard.touch(
-                Hit {
-                    id,
-                    direction: Direction::Reply,
-                },
-                *now,
-            );
+            shard.touch(Hit::new(id, Direction::Reply), *now);
             model.held[at].session.last_seen = *now;
         }
         Operation::Reply { client } => {
             let Some(at) = model.client(client) else {
                 return;
             };
-            let hit = Hit {
-                id: id_of(shard, model, at),
-                direction: Direction::Reply,
-            };
+            let hit = Hit::new(id_of(shard, model, at), Direction::Reply);
             let mut session = Session {
                 last_seen: *now,
                 ..model.held[at].session
@@ -414,17 +405,18 @@ fn compare(shard: &Shard, model: &Model) {
             .tuples
         })
         .collect();
+    let keys: Vec<_> = tuples.iter().map(Key::from).collect();
     let mut hits = vec![None; tuples.len()];
-    shard.lookup_burst(&tuples, &mut hits);
+    shard.lookup_burst(&keys, &mut hits);
     let reader = shard.reader();
     for (tuple, hit) in tuples.iter().zip(hits) {
         let expected = model.holder(tuple).map(|at| model.held[at].session);
         let single = shard.lookup(tuple);
         assert_eq!(single, hit);
-        assert_eq!(single.map(|hit| shard.session(hit.id)), expected);
+        assert_eq!(single.map(|hit| shard.session(hit.id())), expected);
         assert_eq!(reader.lookup(tuple), single.zip(expected));
         if let (Some(hit), Some(session)) = (single, expected) {
-            assert_eq!(session.tuples[hit.direction as usize], *tuple);
+            assert_eq!(session.tuples[hit.direction() as usize], *tuple);
         }
     }
 }

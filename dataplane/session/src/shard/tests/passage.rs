@@ -1,0 +1,143 @@
+//! What packets do to their session, through the shard.
+
+use super::*;
+use crate::rewrite::{Path, Rewrite};
+
+const UNIT: u8 = 1;
+
+fn both(id: SessionId) -> [Hit; 2] {
+    [Direction::Original, Direction::Reply].map(|direction| Hit::new(id, direction))
+}
+
+/// The tuple that a rewrite makes of packets of UDP.
+fn leaving(rewrite: Rewrite) -> Tuple {
+    Key::v4(rewrite.addresses, rewrite.ports, 17).tuple()
+}
+
+#[test]
+fn a_datagram_passes_the_short_way_when_it_changes_nothing() {
+    let mut shard = shard(1);
+    let id = shard.insert(session(7), NOW).unwrap().id;
+    let [to, back] = both(id);
+    let now = NOW.plus(5);
+    assert_eq!(
+        shard.pass_datagram(back, UNIT, now),
+        None,
+        "an answer is a change"
+    );
+    assert_eq!(shard.session(id).last_seen, NOW);
+    let rewrite = shard.pass_datagram(to, UNIT, now).unwrap();
+    assert_eq!(leaving(rewrite), shard.outgoing(to));
+    assert_eq!(shard.session(id).last_seen, now);
+
+    assert_eq!(shard.datagram(back, now, TERM), Verdict::PassChanged);
+    for (ticks, hit) in [(7, back), (8, to)] {
+        let rewrite = shard.pass_datagram(hit, UNIT, NOW.plus(ticks)).unwrap();
+        assert_eq!(leaving(rewrite), shard.outgoing(hit));
+        assert_eq!(shard.rewrite(hit), Some(rewrite));
+        assert_eq!(shard.session(id).last_seen, NOW.plus(ticks));
+    }
+    shard.remove(id);
+    assert!(
+        both(id)
+            .iter()
+            .all(|&hit| shard.pass_datagram(hit, UNIT, now).is_none())
+    );
+}
+
+#[test]
+fn everything_else_takes_the_long_way() {
+    let tcp = |state| in_state(1, state);
+    let replied = in_state(2, State::Replied);
+    let mut v6 = replied;
+    v6.tuples.iter_mut().for_each(|tuple| tuple.src[0] = 0x20);
+    let others = [
+        tcp(State::SynSent),
+        tcp(State::SynReceived),
+        tcp(State::Established),
+        tcp(State::FinWait),
+        tcp(State::TimeWait),
+        tcp(State::Reset),
+        Session {
+            owner: 2,
+            ..replied
+        },
+        Session {
+            owner: 16,
+            ..replied
+        },
+        v6,
+    ];
+    for other in others {
+        let mut shard = shard(1);
+        let id = shard.insert(other, NOW).unwrap().id;
+        for hit in both(id) {
+            assert_eq!(
+                shard.pass_datagram(hit, UNIT, NOW.plus(5)),
+                None,
+                "{other:?}"
+            );
+            assert_eq!(shard.rewrite(hit).is_some(), other.tuples[0].is_v4());
+        }
+        assert_eq!(shard.session(id).last_seen, NOW);
+    }
+}
+
+#[test]
+fn either_direction_keeps_a_session_alive() {
+    for direction in [Direction::Original, Direction::Reply] {
+        let mut shard = shard(1);
+        let id = shard.insert(in_state(1, State::Replied), NOW).unwrap().id;
+        let hit = Hit::new(id, direction);
+        assert!(shard.pass_datagram(hit, UNIT, NOW.plus(2_000)).is_some());
+        assert_eq!(age(&mut shard, NOW.plus(4_999), Ageing::Normal), []);
+        assert_eq!(age(&mut shard, NOW.plus(5_000), Ageing::Normal).len(), 1);
+    }
+}
+
+#[test]
+fn a_path_is_kept_for_each_direction_until_the_session_is_stored_anew() {
+    let mut shard = shard(2);
+    let id = shard.insert(in_state(1, State::Replied), NOW).unwrap().id;
+    let [to, back] = both(id);
+    let path = |index| Path { index, epoch: 9 };
+    shard.set_path(to, path(1));
+    shard.set_path(back, path(2));
+    let paths = |shard: &Shard| both(id).map(|hit| shard.rewrite(hit).map(|r| r.path));
+    assert_eq!(paths(&shard), [Some(path(1)), Some(path(2))]);
+    assert_eq!(
+        shard.pass_datagram(to, UNIT, NOW).map(|r| r.path),
+        Some(path(1))
+    );
+    shard.adopt(id, 2, TERM, NOW);
+    assert_eq!(paths(&shard), [Some(Path::default()); 2]);
+
+    let mut v6 = in_state(2, State::Replied);
+    v6.tuples.iter_mut().for_each(|tuple| tuple.src[0] = 0x20);
+    let id = shard.insert(v6, NOW).unwrap().id;
+    for hit in both(id) {
+        shard.set_path(hit, path(3));
+    }
+    assert_eq!(shard.session(id).tuples, v6.tuples);
+    assert_eq!(
+        both(id).map(|hit| shard.outgoing(hit)),
+        [v6.tuples[1].reversed(), v6.tuples[0].reversed(),]
+    );
+}
+
+#[test]
+fn a_change_of_state_that_gives_more_time_leaves_the_timer_for_later() {
+    let mut shard = shard(1);
+    let id = shard.insert(session(1), NOW).unwrap().id;
+    let back = Hit::new(id, Direction::Reply);
+    assert_eq!(
+        shard.datagram(back, NOW.plus(100), TERM),
+        Verdict::PassChanged
+    );
+    // Due as unreplied, and put back by ageing.
+    let looked = |shard: &mut Shard, now| shard.age(now, 9, |_| Ageing::Normal, |_, _| {});
+    assert_eq!(looked(&mut shard, NOW.plus(299)), 0);
+    assert_eq!(looked(&mut shard, NOW.plus(300)), 1);
+    assert_eq!(age(&mut shard, NOW.plus(3_099), Ageing::Normal), []);
+    assert_eq!(age(&mut shard, NOW.plus(3_100), Ageing::Normal).len(), 1);
+}
