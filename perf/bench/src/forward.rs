@@ -7,25 +7,25 @@
 //! Figures are cycles per packet of everything that is drawn: so the harness itself is measured too,
 //! in alternation, and has rows of its own.
 
-mod flow;
-mod gateway;
-mod lane;
+mod floods;
+pub(crate) mod flow;
+pub(crate) mod gateway;
+pub(crate) mod lane;
+mod paths;
+mod routed;
 mod wire;
-
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use dpdk::{Eal, Mempool};
 
-use crate::{Better, EalArgs, Report, Row, paired, repeated};
-use gateway::{BUFFERS, Devices, Gateway, OUTSIDE, Plan, ROOM, SOURCE};
-use lane::{Numbers, Opening, Stream, Traffic};
-use wire::{Stage, Wire};
+use crate::peer::{Site, Workshop};
+use crate::{EalArgs, Report, cores};
+use gateway::{BUFFERS, Plan, ROOM};
 
 /// The worker's whole pipeline beside testpmd, l3fwd and the sketch of a NAT gateway.
 ///
-/// Rows are cycles per packet of one core, source and sink included, unless they say otherwise. The
-/// peer "harness" is source, stamping and sink alone.
+/// Rows are cycles per packet of one core. Source and sink are in all of them, ours and the peers'; what
+/// they cost by themselves is in the rows of the stages.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ForwardArgs {
     /// DPDK's memory and core.
@@ -35,100 +35,117 @@ pub struct ForwardArgs {
     #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [1, 1_000, 100_000, 1_000_000, 10_000_000])]
     pub sessions: Vec<u32>,
     /// Runs of each figure.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_name = "N")]
     pub rounds: usize,
     /// Millions of packets in each run.
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub packets: u64,
-    /// Datagrams of 64 bytes beside the harness, with and without NAT, at 1,000 to a million sessions:
-    /// all in a few seconds.
-    #[arg(long)]
+    /// Only these parts.
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "PART")]
+    pub only: Vec<Part>,
+    /// Datagrams of 64 bytes by stages, with and without NAT, at 1,000 to a million sessions: all in a
+    /// few seconds.
+    #[arg(long, conflicts_with_all = ["sessions", "only"])]
     pub quick: bool,
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Datagrams of 64 bytes with and without NAT, and what each stage adds.
+    Stages,
+    /// Datagrams of 64 bytes with NAT beside the sketch in C, and ten million sessions beside a thousand.
+    Sketch,
+    /// TCP, IMIX and replies.
+    Paths,
+    /// Full tables and exhausted ports.
+    Floods,
+    /// Beside testpmd, which looks at nothing.
+    Testpmd,
+    /// Beside l3fwd, from captures.
+    L3fwd,
+}
+
+impl Part {
+    const ALL: [Self; 6] = [
+        Self::Stages,
+        Self::Sketch,
+        Self::Paths,
+        Self::Floods,
+        Self::Testpmd,
+        Self::L3fwd,
+    ];
 }
 
 /// Runs it.
 ///
 /// # Errors
-/// When DPDK or a device does not start, when memory is short, and when a packet was dropped that
-/// should not have been.
+/// When DPDK, a device or a peer does not start, when memory is short, and when a packet was dropped
+/// that should not have been.
 pub fn run(args: &ForwardArgs, report: &mut Report) -> Result<()> {
-    let eal = args.eal.start(512, Vec::new())?;
+    ensure!(
+        args.sessions.iter().all(|n| (1..=MOST).contains(n)),
+        "sessions: 1 to {MOST}"
+    );
+    let site = Site::of(&args.eal, &cores()?)?;
+    let eal = args.eal.start(256, Vec::new())?;
     let mut bench = Bench {
         pool: Mempool::new(&eal, "frames", BUFFERS, ROOM)?,
         eal,
+        site,
+        workshop: Workshop::new()?,
         args,
         report,
     };
     if args.quick {
-        for sessions in [1_000, 100_000, 1_000_000] {
-            bench.datagrams(sessions, false)?;
-            bench.datagrams(sessions, true)?;
-        }
-        return Ok(());
+        return [1_000, 100_000, 1_000_000]
+            .into_iter()
+            .try_for_each(|sessions| bench.stages(sessions));
     }
-    for sessions in args.sessions.clone() {
-        ensure!(sessions > 0, "a row needs at least one session");
-        bench.datagrams(sessions, false)?;
-        bench.datagrams(sessions, true)?;
+    for part in Part::ALL {
+        if !args.only.is_empty() && !args.only.contains(&part) {
+            continue;
+        }
+        match part {
+            Part::Stages => bench.each(Bench::stages)?,
+            Part::Sketch => bench.beside_sketch()?,
+            Part::Paths => bench.each(Bench::paths)?,
+            Part::Floods => bench.floods()?,
+            Part::Testpmd => bench.beside_testpmd()?,
+            Part::L3fwd => bench.beside_l3fwd()?,
+        }
     }
     Ok(())
 }
+
+/// The most sessions: there are no more flows.
+const MOST: u32 = 16_000_000;
 
 /// What all rows share.
 struct Bench<'a> {
     eal: Eal,
     pool: Mempool,
+    site: Site,
+    workshop: Workshop,
     args: &'a ForwardArgs,
     report: &'a mut Report,
 }
 
 impl Bench<'_> {
+    fn each(&mut self, mut part: impl FnMut(&mut Self, u32) -> Result<()>) -> Result<()> {
+        let args = self.args;
+        args.sessions
+            .iter()
+            .try_for_each(|sessions| part(self, *sessions))
+    }
+
+    /// Packets in each run.
     fn packets(&self) -> u64 {
         self.args.packets * 1_000_000
     }
 
     fn plan(&self, sessions: u32, nat: bool) -> Plan {
         Plan::for_sessions(sessions, nat, self.args.eal.memory())
-    }
-
-    fn datagrams(&mut self, sessions: u32, nat: bool) -> Result<()> {
-        let devices = Devices::from_clients(SOURCE);
-        let plan = self.plan(sessions, nat);
-        let mut gateway = Gateway::new(&self.eal, &self.pool, "gateway", &devices, plan)?;
-        gateway.establish(Opening::Udp, Numbers::Range(0, sessions))?;
-        let stream = Stream::datagrams(sessions);
-        let what = format!("UDP 64 B, {}", translated(nat));
-        self.beside_harness(&what, sessions, &mut gateway, stream)
-    }
-
-    /// A stream from the clients through the gateway, and the same from source to sink.
-    fn beside_harness(
-        &mut self,
-        what: &str,
-        sessions: u32,
-        gateway: &mut Gateway,
-        stream: Stream,
-    ) -> Result<()> {
-        let packets = self.packets();
-        let mut wire = Wire::stamped(&self.eal, &self.pool)?;
-        wire.remote.send(Traffic::Stamped(stream.clone()))?;
-        gateway.lan.send(Traffic::Stamped(stream))?;
-        gateway.warm_up();
-        let cycles = paired(
-            self.args.rounds,
-            Better::Less,
-            || Ok(gateway.measure(packets)),
-            || Ok(wire.measure(packets, Stage::Bare)),
-        )?;
-        gateway.check()?;
-        self.report.push(Row::beside(
-            what,
-            u64::from(sessions),
-            "cycles",
-            "harness",
-            &cycles,
-        ));
-        Ok(())
     }
 }
 

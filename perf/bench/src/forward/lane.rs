@@ -161,11 +161,10 @@ impl Stream {
         Self::new(Kind::Datagrams, flows)
     }
 
-    /// Datagrams of 64 bytes of the flows of a list, in its order.
-    pub(crate) fn listed(list: Arc<[u32]>) -> Self {
-        let mut stream = Self::datagrams(0);
-        stream.chooser.choice = Choice::List(list, 0);
-        stream
+    /// The same frames, but of the flows of a list, in its order.
+    pub(crate) fn listed(mut self, list: Arc<[u32]>) -> Self {
+        self.chooser.choice = Choice::List(list, 0);
+        self
     }
 
     /// Datagrams of 64, 570 and 1,518 bytes, seven, four and one of twelve.
