@@ -144,9 +144,6 @@ fn open(shard: &mut Shard, flow: u32, now: Tick) -> Result<()> {
 }
 
 fn touch(shard: &mut Shard, slot: u32, now: Tick) {
-    let hit = Hit {
-        id: SessionId(slot),
-        direction: Direction::Original,
-    };
+    let hit = Hit::new(SessionId(slot), Direction::Original);
     shard.touch(hit, now);
 }

@@ -1,10 +1,9 @@
 //! Our side: one shard, as full as it may be.
 
 use anyhow::{Result, ensure};
-use packet::Tuple;
 use session::{
-    Backing, Direction, Flags, Footprint, Hit, Memory, Session, SessionId, Settings, Shard, Tick,
-    Verdict,
+    Backing, Direction, Flags, Footprint, Hit, Key, Memory, Session, SessionId, Settings, Shard,
+    Tick, Verdict,
 };
 
 use super::churn::Table;
@@ -37,7 +36,7 @@ fn total(footprint: &Footprint) -> usize {
 pub(super) struct Ours {
     shard: Shard,
     slots: Vec<SessionId>,
-    keys: Vec<Tuple>,
+    keys: Vec<Key>,
     hits: Vec<Option<Hit>>,
     staged: Vec<Session>,
     staged_slots: Vec<SessionId>,
@@ -76,7 +75,8 @@ impl Ours {
 impl Table for Ours {
     fn stage_look_ups(&mut self, ways: &[Way]) {
         self.keys.clear();
-        self.keys.extend(ways.iter().map(|way| way.tuple()));
+        self.keys
+            .extend(ways.iter().map(|way| Key::from(&way.tuple())));
         self.hits.clear();
         self.hits.resize(ways.len(), None);
     }
@@ -84,7 +84,7 @@ impl Table for Ours {
     fn look_up(&mut self, burst: usize) {
         if burst == 1 {
             for (hit, key) in self.hits.iter_mut().zip(&self.keys) {
-                *hit = self.shard.lookup(key);
+                *hit = self.shard.lookup_key(key);
             }
             return;
         }
@@ -98,9 +98,9 @@ impl Table for Ours {
             let right = match (expected, hit) {
                 (Expected::Miss, None) => true,
                 (Expected::Hit, Some(hit)) => {
-                    hit.direction == way.direction
+                    hit.direction() == way.direction
                         && (i % LOOKED_INTO != 0
-                            || flow_of(&self.shard.session(hit.id).tuples[0]) == way.flow)
+                            || flow_of(&self.shard.session(hit.id()).tuples[0]) == way.flow)
                 }
                 _ => false,
             };
@@ -143,7 +143,7 @@ impl Table for Ours {
     fn stage_inserted(&mut self) -> Result<()> {
         for (session, &id) in self.staged.iter().zip(&self.staged_slots) {
             let direction = Direction::Reply;
-            let verdict = self.shard.datagram(Hit { id, direction }, NOW, TERM);
+            let verdict = self.shard.datagram(Hit::new(id, direction), NOW, TERM);
             ensure!(
                 verdict == Verdict::PassChanged,
                 "the first reply: {verdict:?}"
