@@ -1,11 +1,12 @@
 //! The packets of one burst on their way through the stages, as a struct of arrays.
 //!
-//! A packet keeps its position from parsing to transmission. The stage that decides its fate takes
-//! the buffer out of `mbufs`; later stages skip the empty place.
+//! A packet keeps its position from parsing to transmission. Whoever decides its fate takes the
+//! buffer out of `mbufs`; everything after that skips the empty place.
 
 use dpdk::{Burst, Mbuf};
+use packet::plain::Plain;
 use packet::{Fragment, Kind, Layout, Tuple};
-use session::Hit;
+use session::{Hit, Key};
 
 use crate::interface::InterfaceId;
 
@@ -20,18 +21,20 @@ pub(crate) struct Batch {
     pub(crate) mbufs: [Option<Mbuf>; CAPACITY],
     /// Interfaces that they came in by.
     pub(crate) ingress: [InterfaceId; CAPACITY],
-    /// What is in them.
-    pub(crate) layouts: [Layout; CAPACITY],
-    /// Tuples that sessions are looked up by: as in the layouts, but for later fragments.
-    pub(crate) tuples: [Tuple; CAPACITY],
+    /// What sessions are looked up by.
+    pub(crate) keys: [Key; CAPACITY],
     /// Sessions found.
     pub(crate) hits: [Option<Hit>; CAPACITY],
-    /// Tuples that they leave with.
-    pub(crate) outgoing: [Tuple; CAPACITY],
-    /// Destinations of these, as the routes want them.
-    pub(crate) destinations: [u32; CAPACITY],
-    /// Next hop ids of these.
-    pub(crate) next_hops: [u32; CAPACITY],
+    /// Positions of packets for which none was found, as bits.
+    pub(crate) misses: u64,
+    /// Positions of plain packets, as bits.
+    plain: u64,
+    /// What those say.
+    pub(crate) plains: [Plain; CAPACITY],
+    /// What is in the others.
+    pub(crate) layouts: [Layout; CAPACITY],
+    /// Tuples of the others' sessions: as in the layouts, but for later fragments.
+    pub(crate) tuples: [Tuple; CAPACITY],
     /// Set when a session began in this burst: other packets of the burst may belong to it, and
     /// were looked up before.
     pub(crate) inserted: bool,
@@ -40,6 +43,8 @@ pub(crate) struct Batch {
     /// Set when the table had no room, so that the rest of the burst does not search for some.
     pub(crate) table_full: bool,
 }
+
+const _: () = assert!(CAPACITY <= u64::BITS as usize);
 
 /// The layout of no packet.
 pub(crate) const NOTHING: Layout = Layout {
@@ -74,12 +79,13 @@ impl Batch {
             len: 0,
             mbufs: [const { None }; CAPACITY],
             ingress: [InterfaceId(0); CAPACITY],
+            keys: [Key::default(); CAPACITY],
+            hits: [None; CAPACITY],
+            misses: 0,
+            plain: 0,
+            plains: [Plain::default(); CAPACITY],
             layouts: [NOTHING; CAPACITY],
             tuples: [NO_TUPLE; CAPACITY],
-            hits: [None; CAPACITY],
-            outgoing: [NO_TUPLE; CAPACITY],
-            destinations: [0; CAPACITY],
-            next_hops: [0; CAPACITY],
             inserted: false,
             evicted: false,
             table_full: false,
@@ -93,18 +99,52 @@ impl Batch {
             "a packet was forgotten"
         );
         self.len = 0;
+        self.plain = 0;
         self.inserted = false;
         self.evicted = false;
         self.table_full = false;
     }
 
-    /// Adds a packet. A burst never has more of them than there are places.
+    /// Adds a plain packet. A burst never has more packets than there are places.
+    #[inline]
+    pub(crate) fn push_plain(&mut self, ingress: InterfaceId, mbuf: Mbuf, plain: Plain) {
+        let position = self.len;
+        self.mbufs[position] = Some(mbuf);
+        self.ingress[position] = ingress;
+        let addresses = u64::from_ne_bytes(plain.addresses);
+        let ports = u32::from_ne_bytes(plain.ports);
+        self.keys[position] = Key::v4(addresses, ports, plain.protocol);
+        self.plains[position] = plain;
+        self.plain |= 1 << position;
+        self.len += 1;
+    }
+
+    /// Adds any other packet.
     pub(crate) fn push(&mut self, ingress: InterfaceId, mbuf: Mbuf, layout: &Layout, tuple: Tuple) {
         let position = self.len;
         self.mbufs[position] = Some(mbuf);
         self.ingress[position] = ingress;
+        self.keys[position] = Key::from(&tuple);
         self.layouts[position] = *layout;
         self.tuples[position] = tuple;
         self.len += 1;
+    }
+
+    /// True for a packet that takes the short way.
+    #[inline]
+    pub(crate) fn is_plain(&self, position: usize) -> bool {
+        self.plain >> position & 1 == 1
+    }
+
+    /// Positions of plain packets without a session, as bits.
+    pub(crate) fn plain_misses(&self) -> u64 {
+        self.misses & self.plain
+    }
+
+    /// A plain packet takes the long way from here on, with this layout.
+    pub(crate) fn generalise(&mut self, position: usize, layout: &Layout) {
+        self.layouts[position] = *layout;
+        self.tuples[position] = layout.tuple;
+        self.plain &= !(1 << position);
     }
 }

@@ -12,6 +12,7 @@
 //! reads a clock: a turn is given its time. [`Resolver`] is the exception to "a worker's matter": the
 //! control core's half of address resolution, kept beside the [`Neighbours`] that it makes.
 
+mod attachment;
 mod batch;
 mod counters;
 mod egress;

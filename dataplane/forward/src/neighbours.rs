@@ -53,6 +53,20 @@ impl Neighbours {
         self.slots[self.slot(interface, address)].map(|neighbour| neighbour.mac)
     }
 
+    /// Where in this table the neighbour is, for [`Neighbours::at`].
+    pub(crate) fn position(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<u32> {
+        let slot = self.slot(interface, address);
+        u32::try_from(slot)
+            .ok()
+            .filter(|_| self.slots[slot].is_some())
+    }
+
+    /// The neighbour at a position of this table.
+    #[inline]
+    pub(crate) fn at(&self, position: u32) -> Option<&Neighbour> {
+        self.slots.get(position as usize)?.as_ref()
+    }
+
     /// How many neighbours there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -12,6 +12,7 @@ use packet::Tuple;
 use packet::toeplitz::Steering;
 use session::Session;
 
+use crate::attachment::Attachment;
 use crate::interface::{Interface, InterfaceId, InterfaceRole, MAX_INTERFACES};
 use crate::policy::{Policy, PolicySet};
 use crate::route::{Hop, Route, Routes};
@@ -97,6 +98,8 @@ pub struct Snapshot {
     pub heartbeat_ethertype: u16,
     /// Bounds.
     pub limits: Limits,
+    /// What of the interfaces every packet needs, by [`InterfaceId`].
+    attachments: Arc<[Attachment]>,
 }
 
 impl Snapshot {
@@ -122,6 +125,7 @@ impl Snapshot {
             primary: false,
             policies: Arc::new(PolicySet::compile(settings.policies, &routes)),
             routes: Arc::new(routes),
+            attachments: attach(&settings.interfaces, false),
             interfaces: settings.interfaces.into(),
             steering: Arc::new(Steering::even(settings.workers)),
             heartbeat_ethertype: settings.heartbeat_ethertype,
@@ -135,6 +139,7 @@ impl Snapshot {
         Self {
             primary,
             term,
+            attachments: attach(&self.interfaces, primary),
             ..self.clone()
         }
     }
@@ -143,6 +148,12 @@ impl Snapshot {
     #[must_use]
     pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
         self.interfaces.get(id.index())
+    }
+
+    /// What of an interface every packet needs.
+    #[inline]
+    pub(crate) fn attachment(&self, id: InterfaceId) -> Option<&Attachment> {
+        self.attachments.get(id.index())
     }
 
     /// Worker whose shard a session belongs to: where its first packet arrives.
@@ -184,4 +195,11 @@ impl Snapshot {
                 .flat_map(Interface::addresses)
                 .any(|own| own.is_broadcast(address))
     }
+}
+
+fn attach(interfaces: &[Interface], primary: bool) -> Arc<[Attachment]> {
+    interfaces
+        .iter()
+        .map(|interface| Attachment::new(interface, primary))
+        .collect()
 }

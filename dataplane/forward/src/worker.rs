@@ -6,6 +6,12 @@
 //!  other workers                  (a miss)
 //! ```
 //!
+//! Parsing, looking up and admission go through the burst one after the other, so that its cache
+//! misses are in flight together; what is in the cache by then is done packet by packet. A plain
+//! packet ([`packet::plain`]) of a session takes a way of its own through the stages: its session
+//! knows the translation, and remembers where it went before. Everything else, and every first
+//! packet, goes the general way.
+//!
 //! Owned and called by one thread. A turn neither allocates, locks, logs, reads a clock nor makes a
 //! system call that the ports beneath do not make; each of its parts is bounded. Every buffer that
 //! comes in is transmitted, handed to another core, or dropped under a counted reason.
@@ -79,6 +85,8 @@ pub struct WorkerParts<P> {
 pub struct Worker<P> {
     snapshot: Subscription<Snapshot>,
     neighbours: Subscription<Neighbours>,
+    /// Addresses of what the last turn went by.
+    seen: (usize, usize),
     core: Core<P>,
 }
 
@@ -94,6 +102,9 @@ struct Core<P> {
     chooser: PortChooser,
     replies: TokenBucket,
     datagrams: Datagrams,
+    /// Number of the configuration, role and neighbours together; sessions remember their way out
+    /// with it, and whoever remembers another number has to ask again.
+    epoch: u32,
     /// Tick of the last turn that finished its ageing.
     aged: Tick,
     burst: Burst,
@@ -122,6 +133,7 @@ impl<P: PortIo> Worker<P> {
         Self {
             snapshot: Subscription::new(parts.snapshot),
             neighbours: Subscription::new(parts.neighbours),
+            seen: (0, 0),
             core: Core {
                 index: parts.index,
                 egress: Egress::new(parts.ports, Arc::clone(&parts.counters)),
@@ -133,6 +145,7 @@ impl<P: PortIo> Worker<P> {
                 chooser: PortChooser::default(),
                 replies: TokenBucket::default(),
                 datagrams: Datagrams::new(),
+                epoch: 0,
                 aged: Tick(0),
                 burst: Burst::new(),
                 batch: Batch::new(),
@@ -148,6 +161,16 @@ impl<P: PortIo> Worker<P> {
             neighbours: self.neighbours.load(),
             now,
         };
+        // What is subscribed to stays alive until it is replaced, so another value is elsewhere.
+        let seen = (
+            std::ptr::from_ref(scene.snapshot).addr(),
+            std::ptr::from_ref(scene.neighbours).addr(),
+        );
+        if seen != self.seen {
+            self.seen = seen;
+            // Zero is of no epoch.
+            self.core.epoch = self.core.epoch.wrapping_add(1).max(1);
+        }
         self.core.turn(&scene)
     }
 
@@ -181,6 +204,7 @@ impl<P: PortIo> Core<P> {
             return 0;
         }
         let mut burst = std::mem::take(&mut self.burst);
+        burst.iter().for_each(Mbuf::prefetch);
         for mbuf in burst.drain() {
             self.parse(scene, Origin::Port, interface, mbuf);
         }
@@ -213,10 +237,9 @@ impl<P: PortIo> Core<P> {
     fn run(&mut self, scene: &Scene<'_>, origin: Origin) {
         self.counters.happened(Event::Bursts);
         self.look_up();
+        self.generalise_misses();
         self.admit(scene, origin);
-        self.track(scene);
-        self.route(scene);
-        self.translate_and_send(scene);
+        self.forward(scene);
         self.batch.clear();
     }
 

@@ -7,6 +7,8 @@ use crate::Mac;
 
 /// Bytes of an untagged header.
 pub const HEADER_LEN: usize = 14;
+/// Bytes of both station addresses, with which a frame begins.
+pub const STATIONS_LEN: usize = 12;
 /// The shortest frame without its check sequence; shorter ones are padded with zeros.
 pub const MIN_FRAME: usize = 60;
 

@@ -26,7 +26,7 @@ const ONE_HOP_LESS: u64 = 0xfeff;
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Head {
-    stations: [u8; 12],
+    stations: [u8; ethernet::STATIONS_LEN],
     ether_type: U16,
     version_ihl: u8,
     traffic_class: u8,
@@ -141,7 +141,7 @@ fn is_sound_tcp(frame: &[u8], total_len: u16) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
     /// Destination and source station.
-    pub stations: [u8; 12],
+    pub stations: [u8; ethernet::STATIONS_LEN],
     /// Source and destination address, as they stand on the wire.
     pub addresses: [u8; 8],
     /// Source and destination port, as they stand on the wire.

@@ -46,10 +46,10 @@ struct Candidate<'a> {
 impl<P: PortIo> Core<P> {
     /// Finds or makes a session for every packet of the burst that has none.
     pub(super) fn admit(&mut self, scene: &Scene<'_>, origin: Origin) {
-        for position in 0..self.batch.len {
-            if self.batch.hits[position].is_none() {
-                self.admit_one(scene, origin, position);
-            }
+        let mut misses = self.batch.misses;
+        while misses != 0 {
+            self.admit_one(scene, origin, misses.trailing_zeros() as usize);
+            misses &= misses - 1;
         }
     }
 

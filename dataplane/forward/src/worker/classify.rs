@@ -1,6 +1,7 @@
 //! The parse stage: which frames become packets of users, and which are somebody else's business.
 
 use dpdk::Mbuf;
+use packet::plain::Plain;
 use packet::{Fragment, Kind, Layout, Mac, Malformed, toeplitz};
 
 use super::{Core, Origin, Scene};
@@ -22,7 +23,28 @@ enum Class {
 
 impl<P: PortIo> Core<P> {
     /// Parses one frame; packets of users join the batch.
+    #[inline]
     pub(super) fn parse(
+        &mut self,
+        scene: &Scene<'_>,
+        origin: Origin,
+        ingress: InterfaceId,
+        mbuf: Mbuf,
+    ) {
+        if let Some(attachment) = scene.snapshot.attachment(ingress)
+            && attachment.takes_in(mbuf.data())
+            && !is_tagged(&mbuf)
+            && let Some(plain) = Plain::read(mbuf.data())
+        {
+            self.batch.push_plain(ingress, mbuf, plain);
+        } else {
+            self.parse_general(scene, origin, ingress, mbuf);
+        }
+    }
+
+    /// Parses a frame that is not plain.
+    #[inline(never)]
+    fn parse_general(
         &mut self,
         scene: &Scene<'_>,
         origin: Origin,
@@ -41,6 +63,29 @@ impl<P: PortIo> Core<P> {
             Class::Punt(reason) => self.punt(reason, ingress, mbuf),
             Class::Drop(reason) => self.counters.lose(reason),
             Class::Malformed(reason) => self.counters.lose_malformed(reason),
+        }
+    }
+
+    /// Lets the plain packets without a session take the long way, on which one begins.
+    pub(super) fn generalise_misses(&mut self) {
+        let mut misses = self.batch.plain_misses();
+        while misses != 0 {
+            self.generalise(misses.trailing_zeros() as usize);
+            misses &= misses - 1;
+        }
+    }
+
+    /// Lets a plain packet take the long way, if all of it is sound.
+    pub(super) fn generalise(&mut self, position: usize) {
+        let Some(mbuf) = &self.batch.mbufs[position] else {
+            return;
+        };
+        match packet::parse(mbuf.data()) {
+            Ok(layout) => self.batch.generalise(position, &layout),
+            Err(reason) => {
+                self.counters.lose_malformed(reason);
+                self.batch.mbufs[position] = None;
+            }
         }
     }
 
@@ -76,6 +121,13 @@ impl<P: PortIo> Core<P> {
     }
 }
 
+/// True when the device took off the tag of a VLAN. The upper bits of a tag are its priority, which
+/// every interface may carry.
+#[inline]
+fn is_tagged(mbuf: &Mbuf) -> bool {
+    mbuf.vlan().is_some_and(|tag| tag & 0x0fff != 0)
+}
+
 fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
     let frame = mbuf.data();
     let Some(addresses) = frame.first_chunk::<12>() else {
@@ -99,8 +151,7 @@ fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
         Ok(layout) => layout,
         Err(reason) => return Class::Malformed(reason),
     };
-    // The upper bits of a tag are its priority, which every interface may carry.
-    if layout.vlan != 0 || mbuf.vlan().is_some_and(|tag| tag & 0x0fff != 0) {
+    if layout.vlan != 0 || is_tagged(mbuf) {
         return Class::Drop(Drop::VlanTagged);
     }
     match layout.kind {

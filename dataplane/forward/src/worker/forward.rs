@@ -1,18 +1,24 @@
-//! The route, translate and transmit stages: what happens to packets that have a session.
+//! Tracking, routing, translation and transmission: what happens to packets that have a session.
+//!
+//! A plain packet touches one line of its session here, which knows how the packet leaves and
+//! remembers where the last one went. Whatever is unusual about it sends it the general way.
 
 use std::net::Ipv4Addr;
 
 use dpdk::Mbuf;
 use packet::icmp::Problem;
+use packet::plain::{self, Leaving};
 use packet::{Layout, Mac, Tuple, ethernet};
-use session::Hit;
+use session::{Hit, Path, Rewrite};
 use zerocopy::FromBytes;
 
 use super::answer::Answer;
 use super::{Core, Scene};
+use crate::attachment::Attachment;
 use crate::counters::{Drop, Event};
 use crate::fragment;
-use crate::interface::{Interface, InterfaceId, InterfaceRole};
+use crate::interface::{Interface, InterfaceId};
+use crate::neighbours::Neighbour;
 use crate::port::PortIo;
 use crate::rings::PuntReason;
 use crate::route::Hop;
@@ -27,83 +33,136 @@ enum Passage<'a> {
     Refuse(Drop, Problem),
 }
 
-impl<P: PortIo> Core<P> {
-    /// Finds the way out for the burst, by the tuples that its packets will leave with.
-    pub(super) fn route(&mut self, scene: &Scene<'_>) {
-        let batch = &mut self.batch;
-        for position in 0..batch.len {
-            let hit = batch.hits[position].filter(|_| batch.mbufs[position].is_some());
-            let outgoing = hit.map_or(Tuple::default(), |hit: Hit| self.shard.outgoing(hit));
-            let destination = outgoing.dst_v4().unwrap_or(Ipv4Addr::UNSPECIFIED);
-            batch.outgoing[position] = outgoing;
-            batch.destinations[position] = destination.to_bits();
-        }
-        scene.snapshot.routes.look_up(
-            &batch.destinations[..batch.len],
-            &mut batch.next_hops[..batch.len],
-        );
-    }
+/// How far a packet got on the short way.
+enum Progress {
+    /// Its fate is decided.
+    Done,
+    /// Its session knows of it; the rest is for the general way.
+    Tracked,
+    /// All of it is for the general way.
+    None,
+}
 
-    /// Rewrites every packet of the burst that can pass, and sends it.
-    pub(super) fn translate_and_send(&mut self, scene: &Scene<'_>) {
+impl<P: PortIo> Core<P> {
+    /// Sends every packet of the burst that has a session on its way.
+    pub(super) fn forward(&mut self, scene: &Scene<'_>) {
         for position in 0..self.batch.len {
-            let Some(mut mbuf) = self.batch.mbufs[position].take() else {
-                continue;
+            let progress = match self.batch.is_plain(position) {
+                true => self.forward_plain(scene, position),
+                false => Progress::None,
             };
-            let layout = self.batch.layouts[position];
-            let ingress = self.batch.ingress[position];
-            match self.passage(scene, position, &layout) {
-                Passage::Whole(hop, egress) => {
-                    self.translate(position, &mut mbuf, &layout);
-                    self.transmit(scene, ingress, hop, egress, mbuf);
-                }
-                Passage::Cut(hop, egress) => {
-                    self.translate(position, &mut mbuf, &layout);
-                    self.cut_and_transmit(scene, ingress, hop, egress, &mbuf, &layout);
-                }
-                Passage::Refuse(reason, problem) => {
-                    self.counters.lose(reason);
-                    self.answer(scene, ingress, mbuf.data(), &layout, Answer::Icmp(problem));
-                }
+            if !matches!(progress, Progress::Done) {
+                self.forward_general(scene, position, matches!(progress, Progress::Tracked));
             }
         }
     }
 
-    fn passage<'a>(&self, scene: &Scene<'a>, position: usize, layout: &Layout) -> Passage<'a> {
-        let destination = Ipv4Addr::from_bits(self.batch.destinations[position]);
-        let hop = scene
-            .snapshot
-            .routes
-            .hop(self.batch.next_hops[position], destination);
-        let way = hop.and_then(|hop| {
-            let egress = scene.snapshot.interface(hop.interface)?;
-            (egress.role == InterfaceRole::Traffic).then_some((hop, egress))
-        });
-        let Some((hop, egress)) = way else {
-            return Passage::Refuse(Drop::NoRoute, Problem::NetUnreachable);
+    #[inline]
+    fn forward_plain(&mut self, scene: &Scene<'_>, position: usize) -> Progress {
+        let Some(hit) = self.batch.hits[position] else {
+            return Progress::None;
         };
-        if layout.ttl <= 1 {
-            return Passage::Refuse(Drop::TtlExceeded, Problem::TtlExceeded);
+        let rewrite = match self.track_plain(scene, position, hit) {
+            Some(Ok(rewrite)) => rewrite,
+            Some(Err(reason)) => {
+                self.counters.lose(reason);
+                self.batch.mbufs[position] = None;
+                return Progress::Done;
+            }
+            None => return Progress::None,
+        };
+        let plain = self.batch.plains[position];
+        let Some((neighbour, egress)) = self.way_out(scene, hit, &rewrite) else {
+            return Progress::Tracked;
+        };
+        if plain.datagram_len() > egress.mtu {
+            return Progress::Tracked;
         }
-        if layout.datagram_len() <= egress.mtu {
-            Passage::Whole(hop, egress)
-        } else if layout.dont_fragment {
-            let problem = Problem::FragmentationNeeded { mtu: egress.mtu };
-            Passage::Refuse(Drop::TooBig, problem)
-        } else {
-            Passage::Cut(hop, egress)
-        }
+        let Some(mut mbuf) = self.batch.mbufs[position].take() else {
+            return Progress::Done;
+        };
+        let leaving = Leaving {
+            stations: egress.stations_to(neighbour.mac),
+            addresses: rewrite.addresses.to_ne_bytes(),
+            ports: rewrite.ports.to_ne_bytes(),
+            header_delta: rewrite.header_delta,
+            transport_delta: rewrite.transport_delta,
+        };
+        plain::rewrite(mbuf.data_mut(), &plain, &leaving);
+        trim(&mut mbuf, plain.end);
+        self.egress.send(neighbour.interface, mbuf);
+        Progress::Done
     }
 
-    /// Makes the packet what it leaves as, without what followed the datagram.
-    fn translate(&self, position: usize, mbuf: &mut Mbuf, layout: &Layout) {
-        let frame = mbuf.data_mut();
-        packet::translate(frame, layout, &self.batch.outgoing[position]);
-        packet::decrement_ttl(frame, layout);
-        let needed = usize::from(layout.end).max(ethernet::MIN_FRAME);
-        let surplus = mbuf.len().saturating_sub(needed);
-        // Never more than the frame has.
-        let _ = mbuf.trim(surplus);
+    /// The neighbour that packets of `hit` go to and the interface that it is on, as the session
+    /// remembers it from the last packet, if nothing was published since.
+    #[inline]
+    fn way_out<'a>(
+        &mut self,
+        scene: &Scene<'a>,
+        hit: Hit,
+        rewrite: &Rewrite,
+    ) -> Option<(&'a Neighbour, &'a Attachment)> {
+        let index = match rewrite.path.epoch == self.epoch {
+            true => rewrite.path.index,
+            false => self.find_way_out(scene, hit, rewrite)?,
+        };
+        let neighbour = scene.neighbours.at(index)?;
+        Some((neighbour, scene.snapshot.attachment(neighbour.interface)?))
+    }
+
+    /// Asks routes and neighbours, and lets the session remember the answer.
+    #[cold]
+    fn find_way_out(&mut self, scene: &Scene<'_>, hit: Hit, rewrite: &Rewrite) -> Option<u32> {
+        let [.., a, b, c, d] = rewrite.addresses.to_ne_bytes();
+        let hop = scene.snapshot.way_to(Ipv4Addr::new(a, b, c, d))?;
+        let index = scene.neighbours.position(hop.interface, hop.neighbour)?;
+        let epoch = self.epoch;
+        self.shard.set_path(hit, Path { index, epoch });
+        Some(index)
+    }
+
+    /// Sends a packet of any kind on its way.
+    fn forward_general(&mut self, scene: &Scene<'_>, position: usize, tracked: bool) {
+        if self.batch.is_plain(position) {
+            self.generalise(position);
+        }
+        let (Some(hit), true) = (
+            self.batch.hits[position],
+            self.batch.mbufs[position].is_some(),
+        ) else {
+            return;
+        };
+        if !tracked && let Err(reason) = self.track(scene, position, hit) {
+            self.counters.lose(reason);
+            self.batch.mbufs[position] = None;
+            return;
+        }
+        let outgoing = self.shard.outgoing(hit);
+        self.translate_and_send(scene, position, &outgoing);
+    }
+
+    /// Rewrites a packet that can pass, and sends it.
+    fn translate_and_send(&mut self, scene: &Scene<'_>, position: usize, outgoing: &Tuple) {
+        let Some(mut mbuf) = self.batch.mbufs[position].take() else {
+            return;
+        };
+        let layout = self.batch.layouts[position];
+        let ingress = self.batch.ingress[position];
+        match passage(scene, outgoing, &layout) {
+            Passage::Whole(hop, egress) => {
+                translate(&mut mbuf, &layout, outgoing);
+                self.transmit(scene, ingress, hop, egress, mbuf);
+            }
+            Passage::Cut(hop, egress) => {
+                translate(&mut mbuf, &layout, outgoing);
+                self.cut_and_transmit(scene, ingress, hop, egress, &mbuf, &layout);
+            }
+            Passage::Refuse(reason, problem) => {
+                self.counters.lose(reason);
+                self.answer(scene, ingress, mbuf.data(), &layout, Answer::Icmp(problem));
+            }
+        }
     }
 
     /// Addresses the frame to the next hop and sends it, or gives it to the control core to find out
@@ -152,5 +211,45 @@ impl<P: PortIo> Core<P> {
             }
             Err(reason) => self.counters.lose(reason),
         }
+    }
+}
+
+/// The way out for a packet that leaves with this tuple.
+fn passage<'a>(scene: &Scene<'a>, outgoing: &Tuple, layout: &Layout) -> Passage<'a> {
+    let destination = outgoing.dst_v4().unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let way = scene.snapshot.way_to(destination);
+    let egress = way.and_then(|hop| scene.snapshot.interface(hop.interface));
+    let (Some(hop), Some(egress)) = (way, egress) else {
+        return Passage::Refuse(Drop::NoRoute, Problem::NetUnreachable);
+    };
+    if layout.ttl <= 1 {
+        return Passage::Refuse(Drop::TtlExceeded, Problem::TtlExceeded);
+    }
+    if layout.datagram_len() <= egress.mtu {
+        Passage::Whole(hop, egress)
+    } else if layout.dont_fragment {
+        let problem = Problem::FragmentationNeeded { mtu: egress.mtu };
+        Passage::Refuse(Drop::TooBig, problem)
+    } else {
+        Passage::Cut(hop, egress)
+    }
+}
+
+/// Makes the packet what it leaves as.
+fn translate(mbuf: &mut Mbuf, layout: &Layout, outgoing: &Tuple) {
+    let frame = mbuf.data_mut();
+    packet::translate(frame, layout, outgoing);
+    packet::decrement_ttl(frame, layout);
+    trim(mbuf, layout.end);
+}
+
+/// Cuts off what followed the datagram, but for the padding of a short frame.
+#[inline]
+fn trim(mbuf: &mut Mbuf, end: u16) {
+    let needed = usize::from(end).max(ethernet::MIN_FRAME);
+    let surplus = mbuf.len().saturating_sub(needed);
+    if surplus > 0 {
+        // Never more than the frame has.
+        let _ = mbuf.trim(surplus);
     }
 }

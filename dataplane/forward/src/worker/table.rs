@@ -1,11 +1,12 @@
 //! The worker's dealings with the session table: looking up, tracking, ageing, changes of others.
 
 use packet::tcp::Segment;
-use packet::{Fragment, Kind, Tuple};
-use session::{Ageing, Applied, Hit, Inserted, Invalid, Key, Refused, Session, SessionId, Verdict};
+use packet::{Fragment, Kind, Tuple, ipv4};
+use session::{
+    Ageing, Applied, Hit, Inserted, Invalid, Refused, Rewrite, Session, SessionId, Verdict,
+};
 
 use super::{COMMANDS_PER_TURN, Core, Scene, TIMERS_PER_TURN};
-use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, DeltaNotice, TableCommand, WorkerRings};
@@ -14,37 +15,48 @@ impl<P: PortIo> Core<P> {
     /// Finds the sessions of the burst.
     pub(super) fn look_up(&mut self) {
         let batch = &mut self.batch;
-        let mut keys = [Key::default(); CAPACITY];
-        for (key, tuple) in keys.iter_mut().zip(&batch.tuples[..batch.len]) {
-            *key = Key::from(tuple);
-        }
-        self.shard
-            .lookup_burst(&keys[..batch.len], &mut batch.hits[..batch.len]);
+        let keys = &batch.keys[..batch.len];
+        batch.misses = self.shard.lookup_burst(keys, &mut batch.hits[..batch.len]);
     }
 
-    /// Tells the sessions of the burst about their packets, and drops those that do not fit.
-    pub(super) fn track(&mut self, scene: &Scene<'_>) {
-        for position in 0..self.batch.len {
-            let Some(hit) = self.batch.hits[position] else {
-                continue;
-            };
-            if self.batch.mbufs[position].is_none() {
-                continue;
-            }
-            if let Err(reason) = self.track_one(scene, position, hit) {
-                self.counters.lose(reason);
-                self.batch.mbufs[position] = None;
-            }
-        }
-    }
-
-    fn track_one(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) -> Result<(), Drop> {
+    /// Tells the session of a plain packet about it. `None` when the long way has to: nothing was
+    /// told then.
+    #[inline]
+    pub(super) fn track_plain(
+        &mut self,
+        scene: &Scene<'_>,
+        position: usize,
+        hit: Hit,
+    ) -> Option<Result<Rewrite, Drop>> {
         // A session that began in this burst may have taken the slot of this one.
-        if self.batch.evicted
-            && !self
-                .shard
-                .confirms(hit, &Key::from(&self.batch.tuples[position]))
-        {
+        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
+            return None;
+        }
+        let (unit, now) = (scene.snapshot.unit, scene.now.tick);
+        let plain = &self.batch.plains[position];
+        if plain.protocol == ipv4::PROTOCOL_UDP {
+            return self.shard.pass_datagram(hit, unit, now).map(Ok);
+        }
+        if self.shard.owner(hit) != unit {
+            return None;
+        }
+        let segment = plain.segment(self.batch.mbufs[position].as_ref()?.data())?;
+        let verdict = self.shard.track(hit, &segment, now, scene.snapshot.term);
+        match self.settle(hit, verdict) {
+            Ok(()) => self.shard.rewrite(hit).map(Ok),
+            Err(reason) => Some(Err(reason)),
+        }
+    }
+
+    /// Tells the session of a packet about it.
+    pub(super) fn track(
+        &mut self,
+        scene: &Scene<'_>,
+        position: usize,
+        hit: Hit,
+    ) -> Result<(), Drop> {
+        // A session that began in this burst may have taken the slot of this one.
+        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
             return Err(Drop::TableFull);
         }
         let (now, term) = (scene.now.tick, scene.snapshot.term);
@@ -68,6 +80,12 @@ impl<P: PortIo> Core<P> {
             }
             _ => self.shard.datagram(hit, now, term),
         };
+        self.settle(hit, verdict)
+    }
+
+    /// Carries out what the session table says of a packet.
+    #[inline]
+    fn settle(&mut self, hit: Hit, verdict: Verdict) -> Result<(), Drop> {
         match verdict {
             Verdict::Pass => Ok(()),
             Verdict::PassChanged => {

@@ -4,8 +4,8 @@
 use anyhow::Result;
 use dpdk::{Burst, Eal, Mempool, clock};
 use forward::PortIo;
-use packet::Tuple;
-use session::{Hit, Shard};
+use packet::plain::Plain;
+use session::{Hit, Key, Shard};
 
 use super::flow::SHORTEST;
 use super::gateway::{self, LAN, SINK, SOURCE, WAN, open_single, per_packet};
@@ -73,14 +73,14 @@ impl Wire {
 
 /// What the stages leave behind.
 struct Work {
-    tuples: [Tuple; Burst::CAPACITY],
+    keys: [Key; Burst::CAPACITY],
     hits: [Option<Hit>; Burst::CAPACITY],
 }
 
 impl Default for Work {
     fn default() -> Self {
         Self {
-            tuples: [Tuple::default(); Burst::CAPACITY],
+            keys: [Key::default(); Burst::CAPACITY],
             hits: [None; Burst::CAPACITY],
         }
     }
@@ -95,7 +95,7 @@ impl Work {
             Stage::LookUp(shard) => {
                 self.parse(burst);
                 let hits = &mut self.hits[..burst.len()];
-                shard.lookup_burst(&self.tuples[..burst.len()], hits);
+                shard.lookup_burst(&self.keys[..burst.len()], hits);
                 hits.iter().flatten().count()
             }
         }
@@ -103,10 +103,12 @@ impl Work {
 
     fn parse(&mut self, burst: &Burst) -> usize {
         let mut parsed = 0;
-        for (tuple, mbuf) in self.tuples.iter_mut().zip(burst.iter()) {
-            if let Ok(layout) = packet::parse(mbuf.data()) {
-                *tuple = layout.tuple;
-                parsed += usize::from(usize::from(layout.end) <= SHORTEST);
+        for (key, mbuf) in self.keys.iter_mut().zip(burst.iter()) {
+            if let Some(plain) = Plain::read(mbuf.data()) {
+                let addresses = u64::from_ne_bytes(plain.addresses);
+                let ports = u32::from_ne_bytes(plain.ports);
+                *key = Key::v4(addresses, ports, plain.protocol);
+                parsed += usize::from(usize::from(plain.end) <= SHORTEST);
             }
         }
         parsed

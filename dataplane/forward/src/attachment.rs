@@ -1,0 +1,111 @@
+//! What the way of a plain packet needs of an interface: a few words, derived from the
+//! [`Interface`] and the unit's role when they are published, not for each packet.
+
+use packet::{Mac, ethernet};
+
+use crate::interface::{Interface, InterfaceRole};
+
+/// An interface, as nearly every packet sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    /// The stations whose frames are taken in: the unit's and, while primary, the virtual one. Both
+    /// are [`NOBODY`] where no packets of users are forwarded.
+    stations: [u64; 2],
+    /// The station that frames leave from.
+    pub(crate) source: Mac,
+    /// Largest IP datagram that may leave, in bytes.
+    pub(crate) mtu: u16,
+}
+
+/// The destination station, and the bit of the source station that marks a group.
+const DESTINATION_AND_GROUP: u64 = 0x0001_ffff_ffff_ffff;
+/// What no masked frame begins with.
+const NOBODY: u64 = u64::MAX;
+
+impl Attachment {
+    pub(crate) fn new(interface: &Interface, primary: bool) -> Self {
+        let carries_users = primary && interface.role == InterfaceRole::Traffic;
+        let station = |mac: Option<Mac>| mac.filter(|_| carries_users).map_or(NOBODY, masked);
+        Self {
+            stations: [station(Some(interface.mac)), station(interface.virtual_mac)],
+            source: interface.source_mac(primary),
+            mtu: interface.mtu,
+        }
+    }
+
+    /// True for a frame to this unit from a single station, where packets of users are forwarded.
+    #[inline]
+    pub(crate) fn takes_in(&self, frame: &[u8]) -> bool {
+        let Some(start) = frame.first_chunk::<8>() else {
+            return false;
+        };
+        let word = u64::from_le_bytes(*start) & DESTINATION_AND_GROUP;
+        (word == self.stations[0]) | (word == self.stations[1])
+    }
+
+    /// Destination and source of a frame that leaves to `neighbour`.
+    #[inline]
+    pub(crate) fn stations_to(&self, neighbour: Mac) -> [u8; ethernet::STATIONS_LEN] {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (neighbour.0, self.source.0);
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+}
+
+fn masked(mac: Mac) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIT: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const SHARED: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    fn interface(role: InterfaceRole, virtual_mac: Option<Mac>) -> Interface {
+        Interface {
+            name: "lan".into(),
+            role,
+            mac: UNIT,
+            virtual_mac,
+            mtu: 1_400,
+            cluster_addresses: Vec::new(),
+            unit_address: None,
+        }
+    }
+
+    fn takes_in(attachment: &Attachment, destination: Mac, source: Mac) -> bool {
+        let mut frame = [0; 60];
+        frame[..6].copy_from_slice(&destination.0);
+        frame[6..12].copy_from_slice(&source.0);
+        attachment.takes_in(&frame)
+    }
+
+    #[test]
+    fn only_the_primary_takes_users_frames_in_and_only_its_own() {
+        let host = Mac([2, 0, 0, 0, 8, 8]);
+        let lan = interface(InterfaceRole::Traffic, Some(SHARED));
+        let primary = Attachment::new(&lan, true);
+        assert!(takes_in(&primary, UNIT, host) && takes_in(&primary, SHARED, host));
+        for foreign in [host, Mac([3, 0, 0, 0, 0, 1]), Mac([0xff; 6]), Mac([0; 6])] {
+            assert!(!takes_in(&primary, foreign, host), "{foreign}");
+        }
+        assert!(!takes_in(&primary, UNIT, Mac([3, 0, 0, 0, 8, 8])));
+        let bare = Attachment::new(&interface(InterfaceRole::Traffic, None), true);
+        assert!(takes_in(&bare, UNIT, host) && !takes_in(&bare, SHARED, host));
+        let sync = interface(InterfaceRole::Sync, None);
+        for nowhere in [Attachment::new(&lan, false), Attachment::new(&sync, true)] {
+            assert!(!takes_in(&nowhere, UNIT, host) && !takes_in(&nowhere, SHARED, host));
+            assert!(!takes_in(&nowhere, Mac([0xff; 6]), Mac([0xff; 6])));
+        }
+    }
+
+    #[test]
+    fn frames_leave_from_the_virtual_station_while_primary() {
+        let lan = interface(InterfaceRole::Traffic, Some(SHARED));
+        let to = Attachment::new(&lan, true).stations_to(Mac([1, 2, 3, 4, 5, 6]));
+        assert_eq!(to, [1, 2, 3, 4, 5, 6, 2, 0, 0, 0, 0, 9]);
+        assert_eq!(Attachment::new(&lan, false).source, UNIT);
+    }
+}
