@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Only the operation itself is timed: keys are made, and answers checked, between timed pieces, which
-//! are long enough (see [`block`]) for the counter's own cost to vanish. A wrong answer fails the run.
+//! are long enough (see `block`) for the counter's own cost to vanish. A wrong answer fails the run.
 
 mod ageing;
 mod block;
@@ -38,10 +38,10 @@ const USUAL_BURST: usize = 32;
 /// The session table beside rte_hash and the memory itself: cycles of one operation, on one core.
 ///
 /// Ours is a shard of exactly as many sessions as are in it, IPv4 UDP with source NAT, found by either
-/// direction's 40-byte tuple. The peer is DPDK's rte_hash as a gateway would use it: lock-free readers,
-/// CRC-32, 16-byte IPv4 keys, two for each session, with room for 15 % more; and an array of 128-byte
-/// sessions beside it. Both lie in huge pages (but with --no-huge) and get the same keys in the same
-/// random order, in alternation.
+/// direction's key, which has 40 bytes and could be IPv6. The peer is DPDK's rte_hash as a gateway would
+/// use it: lock-free readers, CRC-32, 16-byte IPv4 keys, two for each session, with room for 15 % more;
+/// and an array of 128-byte sessions beside it. Both lie in huge pages (but with --no-huge) and get the
+/// same keys in the same random order, in alternation.
 ///
 /// look-up, hit: any of the present sessions, either direction. Ours finds and compares the session's
 /// own line. The peer finds its number in bulk and then reads one prefetched line of the session, as a
