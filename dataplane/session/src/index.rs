@@ -17,12 +17,15 @@
 //! present all the time is found, whatever the writer moves.
 
 use crate::concurrency::{AtomicU32, AtomicU64, Ordering};
+use crate::key::{high, low};
 use crate::memory::{self, Array, Backing, Memory, OutOfMemory};
 use crate::model::Hit;
 use crate::seqlock::Sequence;
 
 /// Items in a bucket.
 const WIDTH: u32 = 8;
+/// Where in a bucket's words the overflow bucket stands.
+const NEXT: usize = WIDTH as usize;
 /// Home buckets hold this share of their items when the table is full.
 const LOAD_PERCENT: u64 = 80;
 
@@ -33,10 +36,9 @@ const LOAD_PERCENT: u64 = 80;
 pub(crate) struct Bucket {
     /// Four tags to a word; a zero tag is a free place.
     tags: [AtomicU64; 2],
-    /// [`Hit`]s, as bits.
-    hits: [AtomicU32; 8],
-    /// The overflow bucket, counted from one; zero when there is none.
-    next: AtomicU32,
+    /// [`Hit`]s, as bits; and behind them the overflow bucket, counted from one, or zero when there is
+    /// none.
+    words: [AtomicU32; NEXT + 1],
     /// Of a home bucket: the version of its whole chain.
     version: Sequence,
 }
@@ -45,28 +47,49 @@ pub(crate) struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
-    /// The places whose tag is `tag`, as bits.
+    /// The places whose tag is `tag`, two bits each.
     #[inline]
-    fn matching(&self, tag: u16) -> u8 {
-        // Acquire: whoever sees a tag sees the place and the entry that were stored before it.
-        let words = [
+    fn matching(&self, tag: u16) -> u32 {
+        // Acquire: whoever sees a tag sees the word and the entry that were stored before it.
+        let tags = [
             self.tags[0].load(Ordering::Acquire),
             self.tags[1].load(Ordering::Acquire),
         ];
-        memory::matching_lanes(words, tag)
+        memory::matching_lanes(tags, tag)
+    }
+
+    /// The hits whose tag is `tag`.
+    #[inline]
+    fn hits(&self, tag: u16) -> impl Iterator<Item = (u32, Hit)> {
+        let mut places = self.matching(tag) & 0x5555;
+        std::iter::from_fn(move || {
+            while places != 0 {
+                let at = places.trailing_zeros() / 2;
+                places &= places - 1;
+                if let Some(hit) = self.hit(at) {
+                    return Some((at, hit));
+                }
+            }
+            None
+        })
+    }
+
+    /// What the first place with this tag holds; where there is none, the overflow bucket or zero.
+    #[inline]
+    fn first(&self, tag: u16) -> Word {
+        let places = self.matching(tag) | 1 << (2 * WIDTH);
+        let at = places.trailing_zeros() as usize / 2;
+        Word(self.words[at.min(NEXT)].load(Ordering::Relaxed))
     }
 
     #[inline]
     fn hit(&self, at: u32) -> Option<Hit> {
-        Hit::from_bits(self.hits[at as usize].load(Ordering::Relaxed))
+        Hit::from_bits(self.words[at as usize].load(Ordering::Relaxed))
     }
 
-    /// The first hit whose tag is `tag`.
     #[inline]
-    fn first(&self, tag: u16) -> Option<Hit> {
-        let matching = self.matching(tag);
-        let bits = self.hits[matching.trailing_zeros() as usize % 8].load(Ordering::Relaxed);
-        Hit::from_bits(if matching == 0 { 0 } else { bits })
+    fn next(&self) -> &AtomicU32 {
+        &self.words[NEXT]
     }
 
     fn tag(&self, at: u32) -> u16 {
@@ -86,13 +109,13 @@ impl Bucket {
     }
 
     fn publish(&self, at: u32, tag: u16, hit: Hit) {
-        self.hits[at as usize].store(hit.to_bits(), Ordering::Relaxed);
+        self.words[at as usize].store(hit.to_bits(), Ordering::Relaxed);
         self.set_tag(at, tag);
     }
 
     /// How many items there are: they fill a bucket from its first place on.
     fn items(&self) -> u32 {
-        self.matching(0).trailing_zeros().min(WIDTH)
+        (self.matching(0) | 1 << (2 * WIDTH)).trailing_zeros() / 2
     }
 }
 
@@ -110,11 +133,35 @@ pub(crate) struct Index {
     homes: u32,
 }
 
-/// The key's home bucket and tag.
+/// What a look at a bucket gives: a [`Hit`] that may be the right one, the overflow bucket to look at
+/// next, or zero.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Word(u32);
+
+impl Word {
+    #[inline]
+    pub(crate) fn hit(self) -> Option<Hit> {
+        Hit::from_bits(self.0)
+    }
+
+    /// True for a word that is no hit, and of an overflow bucket.
+    #[inline]
+    pub(crate) fn is_more(self) -> bool {
+        self.0 != 0
+    }
+
+    /// The cache line of the entries that the hit is about; some line if it is no hit.
+    #[inline]
+    pub(crate) fn line(self) -> usize {
+        Hit::line(self.0)
+    }
+}
+
+/// Where a key belongs: its home bucket and its tag.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Home {
-    bucket: u32,
-    tag: u16,
+    pub(crate) bucket: u32,
+    pub(crate) tag: u16,
 }
 
 impl Index {
@@ -146,60 +193,28 @@ impl Index {
         self.buckets.backing()
     }
 
-    /// Splits a hash: low bits choose the bucket, high bits are the tag.
+    /// Where a key with this hash belongs.
     #[inline]
     pub(crate) fn home(&self, hash: u64) -> Home {
-        let share = (hash & 0xffff_ffff) * u64::from(self.homes);
-        Home {
-            bucket: (share >> 32) as u32,
-            tag: ((hash >> 48) as u16).max(1),
-        }
+        self.view().home(hash)
     }
 
+    /// What bursts look at.
     #[inline]
-    pub(crate) fn prefetch(&self, home: Home) {
-        memory::prefetch(self.bucket(home.bucket));
-    }
-
-    /// The first hit in the home bucket that has the key's tag, and whether there is more to the
-    /// chain. Without branches, for bursts.
-    #[inline]
-    pub(crate) fn first(&self, home: Home) -> (Option<Hit>, bool) {
-        let bucket = self.bucket(home.bucket);
-        let more = bucket.next.load(Ordering::Relaxed) != 0;
-        (bucket.first(home.tag), more)
-    }
-
-    /// Asks for the first overflow bucket.
-    pub(crate) fn prefetch_overflow(&self, home: Home) {
-        if let Some(next) = self.overflow(self.bucket(home.bucket)) {
-            memory::prefetch(next);
-        }
-    }
-
-    /// The first hit in the overflow buckets that has the key's tag.
-    pub(crate) fn first_overflow(&self, home: Home) -> Option<Hit> {
-        let mut bucket = self.bucket(home.bucket);
-        loop {
-            bucket = self.overflow(bucket)?;
-            if let Some(hit) = bucket.first(home.tag) {
-                return Some(hit);
-            }
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            buckets: &self.buckets,
+            homes: self.homes.into(),
         }
     }
 
     /// The writer's search: the first hit that `accept` takes.
     #[inline]
     pub(crate) fn find(&self, home: Home, mut accept: impl FnMut(Hit) -> bool) -> Option<Hit> {
-        let mut bucket = self.bucket(home.bucket);
+        let mut bucket = self.home_bucket(home);
         loop {
-            let mut matching = bucket.matching(home.tag);
-            while matching != 0 {
-                let hit = bucket.hit(matching.trailing_zeros());
-                if let Some(hit) = hit.filter(|&hit| accept(hit)) {
-                    return Some(hit);
-                }
-                matching &= matching - 1;
+            if let Some((_, hit)) = bucket.hits(home.tag).find(|&(_, hit)| accept(hit)) {
+                return Some(hit);
             }
             bucket = self.overflow(bucket)?;
         }
@@ -211,18 +226,14 @@ impl Index {
         home: Home,
         mut accept: impl FnMut(Hit) -> Option<T>,
     ) -> Option<T> {
-        let version = &self.bucket(home.bucket).version;
+        let version = &self.home_bucket(home).version;
         'again: loop {
             let count = version.begin();
-            let mut bucket = self.bucket(home.bucket);
+            let mut bucket = self.home_bucket(home);
             loop {
-                let mut matching = bucket.matching(home.tag);
-                while matching != 0 {
-                    let hit = bucket.hit(matching.trailing_zeros());
-                    if let Some(found) = hit.and_then(&mut accept) {
-                        return Some(found);
-                    }
-                    matching &= matching - 1;
+                let found = bucket.hits(home.tag).find_map(|(_, hit)| accept(hit));
+                if found.is_some() {
+                    return found;
                 }
                 let next = self.overflow(bucket);
                 // A bucket that was recycled meanwhile leads into another chain.
@@ -236,7 +247,7 @@ impl Index {
 
     /// Adds a key that is not there yet.
     pub(crate) fn insert(&self, pool: &mut Pool, home: Home, hit: Hit) {
-        let mut last = self.bucket(home.bucket);
+        let mut last = self.home_bucket(home);
         while let Some(next) = self.overflow(last) {
             last = next;
         }
@@ -247,12 +258,12 @@ impl Index {
         }
         let number = self.take(pool);
         self.bucket(number).publish(0, home.tag, hit);
-        last.next.store(number + 1, Ordering::Release);
+        last.next().store(number + 1, Ordering::Release);
     }
 
     /// Takes a key away and closes the gap with the last one of its chain.
     pub(crate) fn remove(&self, pool: &mut Pool, home: Home, hit: Hit) {
-        let first = self.bucket(home.bucket);
+        let first = self.home_bucket(home);
         let Some((holder, at)) = self.locate(home, hit) else {
             return;
         };
@@ -276,16 +287,11 @@ impl Index {
         });
     }
 
-    fn locate(&self, home: Home, hit: Hit) -> Option<(&Bucket, u32)> {
-        let mut bucket = self.bucket(home.bucket);
+    fn locate(&self, home: Home, wanted: Hit) -> Option<(&Bucket, u32)> {
+        let mut bucket = self.home_bucket(home);
         loop {
-            let mut matching = bucket.matching(home.tag);
-            while matching != 0 {
-                let at = matching.trailing_zeros();
-                if bucket.hit(at) == Some(hit) {
-                    return Some((bucket, at));
-                }
-                matching &= matching - 1;
+            if let Some((at, _)) = bucket.hits(home.tag).find(|&(_, hit)| hit == wanted) {
+                return Some((bucket, at));
             }
             bucket = self.overflow(bucket)?;
         }
@@ -299,19 +305,24 @@ impl Index {
         }
         let number = pool.returned - 1;
         let bucket = self.bucket(number);
-        pool.returned = bucket.next.load(Ordering::Relaxed);
-        bucket.next.store(0, Ordering::Relaxed);
+        pool.returned = bucket.next().load(Ordering::Relaxed);
+        bucket.next().store(0, Ordering::Relaxed);
         number
     }
 
     /// Unlinks the empty bucket that follows `before`.
     fn give_back(&self, pool: &mut Pool, before: &Bucket) {
-        let number = before.next.load(Ordering::Relaxed);
-        before.next.store(0, Ordering::Release);
+        let number = before.next().load(Ordering::Relaxed);
+        before.next().store(0, Ordering::Release);
         self.bucket(number - 1)
-            .next
+            .next()
             .store(pool.returned, Ordering::Relaxed);
         pool.returned = number;
+    }
+
+    #[inline]
+    fn home_bucket(&self, home: Home) -> &Bucket {
+        &self.buckets[home.bucket as usize]
     }
 
     #[inline]
@@ -321,8 +332,61 @@ impl Index {
 
     #[inline]
     fn overflow(&self, bucket: &Bucket) -> Option<&Bucket> {
-        let next = bucket.next.load(Ordering::Acquire);
-        (next != 0).then(|| self.bucket(next - 1))
+        self.view().overflow(bucket)
+    }
+}
+
+/// The buckets as a burst sees them, in values that stay in registers: what an [`Index`] refers to
+/// would be read again after every acquiring load.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    buckets: &'a [Bucket],
+    homes: u64,
+}
+
+impl<'a> View<'a> {
+    /// Splits a hash: low bits choose the bucket, high bits are the tag.
+    #[inline]
+    pub(crate) fn home(self, hash: u64) -> Home {
+        let [.., a, b] = hash.to_le_bytes();
+        Home {
+            bucket: high(u64::from(low(hash)) * self.homes),
+            // Zero stands for a free place.
+            tag: u16::from_le_bytes([a, b]) | 1,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn prefetch(self, bucket: u32) {
+        memory::prefetch_line(self.buckets, bucket as usize);
+    }
+
+    /// A look at the home bucket, without branches.
+    #[inline]
+    pub(crate) fn first(self, home: Home) -> Word {
+        self.buckets[home.bucket as usize].first(home.tag)
+    }
+
+    /// Asks for the overflow bucket that `word` is about.
+    #[inline]
+    pub(crate) fn prefetch_overflow(self, word: Word) {
+        memory::prefetch_line(self.buckets, (word.0 as usize).wrapping_sub(1));
+    }
+
+    /// The search of the overflow buckets from the one on that `word` is about.
+    #[inline]
+    pub(crate) fn first_overflow(self, mut word: Word, tag: u16) -> Option<Hit> {
+        while word.hit().is_none() {
+            let number = word.0.checked_sub(1)?;
+            word = self.buckets[number as usize].first(tag);
+        }
+        word.hit()
+    }
+
+    #[inline]
+    fn overflow(self, bucket: &Bucket) -> Option<&'a Bucket> {
+        let next = bucket.next().load(Ordering::Acquire);
+        (next != 0).then(|| &self.buckets[(next - 1) as usize])
     }
 }
 

@@ -216,57 +216,62 @@ impl<T: Element> Deref for Array<T> {
     }
 }
 
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
+
 /// Asks for the cache line in which `target` begins.
 #[inline]
 pub(crate) fn prefetch<T>(target: &T) {
+    prefetch_line(std::slice::from_ref(target), 0);
+}
+
+/// Asks for the cache line that is `line` lines behind the one in which `array` begins. There may be no
+/// such line: then nothing happens.
+#[inline]
+pub(crate) fn prefetch_line<T>(array: &[T], line: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let line = std::ptr::from_ref(target).cast::<i8>();
-        // SAFETY: a prefetch reads nothing that the program could see and never faults.
+        let line = array.as_ptr().cast::<i8>().wrapping_add(line * LINE);
+        // SAFETY: a prefetch reads nothing that the program could see and never faults, wherever the
+        // address leads.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = target;
+    let _ = (array, line);
 }
 
-/// Which of eight 16-bit lanes equal `tag`: bit `i` stands for lane `i`, four to a word.
+/// Which of eight 16-bit lanes equal `tag`: bits `2i` and `2i + 1` stand for lane `i`, four to a word.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(crate) fn matching_lanes(words: [u64; 2], tag: u16) -> u8 {
-    use core::arch::x86_64::{
-        _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16,
-        _mm_setzero_si128,
-    };
+pub(crate) fn matching_lanes(words: [u64; 2], tag: u16) -> u32 {
+    use core::arch::x86_64::{_mm_cmpeq_epi16, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi16};
     // SAFETY: SSE2 is part of x86_64, and the intrinsics work on values alone.
     let mask = unsafe {
         let lanes = _mm_set_epi64x(words[1].cast_signed(), words[0].cast_signed());
-        let equal = _mm_cmpeq_epi16(lanes, _mm_set1_epi16(tag.cast_signed()));
-        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128()))
+        _mm_movemask_epi8(_mm_cmpeq_epi16(lanes, _mm_set1_epi16(tag.cast_signed())))
     };
-    mask.to_le_bytes()[0]
+    mask.cast_unsigned()
 }
 
-/// Which of eight 16-bit lanes equal `tag`: bit `i` stands for lane `i`, four to a word.
+/// Which of eight 16-bit lanes equal `tag`: bits `2i` and `2i + 1` stand for lane `i`, four to a word.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-pub(crate) fn matching_lanes(words: [u64; 2], tag: u16) -> u8 {
+pub(crate) fn matching_lanes(words: [u64; 2], tag: u16) -> u32 {
     matching_lanes_portable(words, tag)
 }
 
 /// [`matching_lanes`] in ordinary arithmetic.
 #[cfg(any(all(test, not(loom)), not(target_arch = "x86_64")))]
-fn matching_lanes_portable(words: [u64; 2], tag: u16) -> u8 {
-    const LOW: u64 = 0x0001_0001_0001_0001;
-    const REST: u64 = 0x7fff_7fff_7fff_7fff;
-    let nibble = |word: u64| {
-        let difference = word ^ (u64::from(tag) * LOW);
-        // The top bit of a lane stays clear only when all of its bits are: no carry leaves a lane.
-        let zero = !(((difference & REST) + REST) | difference | REST) >> 15;
-        let gathered = zero | zero >> 15 | zero >> 30 | zero >> 45;
-        gathered.to_le_bytes()[0] & 0xf
-    };
-    nibble(words[0]) | nibble(words[1]) << 4
+fn matching_lanes_portable(words: [u64; 2], tag: u16) -> u32 {
+    let lanes = words.into_iter().flat_map(|word| {
+        let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+        [[a, b], [c, d], [e, f], [g, h]].map(u16::from_le_bytes)
+    });
+    lanes.zip(0..8).fold(0, |mask, (lane, i)| {
+        mask | if lane == tag { 3 << (2 * i) } else { 0 }
+    })
 }
 
 #[cfg(all(test, not(loom)))]
@@ -309,7 +314,7 @@ mod tests {
                     *lane = tag;
                 }
             }
-            let expected = (0..8).filter(|&i| lanes[i] == tag).fold(0, |mask, i| mask | 1 << i);
+            let expected = (0..8).filter(|&i| lanes[i] == tag).fold(0, |mask, i| mask | 3 << (2 * i));
             let word = |half: &[u16]| {
                 half.iter().rev().fold(0, |word, &lane| word << 16 | u64::from(lane))
             };

@@ -87,9 +87,6 @@ impl Hit {
     /// Always set, so that no hit is zero.
     const MARK: u32 = 1 << 31;
 
-    /// The original direction of the first slot, which every shard has.
-    pub(crate) const FIRST: Self = Self::new(SessionId(0), Direction::Original);
-
     /// The hit of a packet of `direction` of the session in slot `id`.
     ///
     /// # Panics
@@ -128,13 +125,19 @@ impl Hit {
         self.0.get()
     }
 
-    /// What the index stored; zero is none.
+    /// What the index stored, if that is a hit.
     #[inline]
     pub(crate) const fn from_bits(bits: u32) -> Option<Self> {
         match NonZeroU32::new(bits) {
-            Some(bits) => Some(Self(bits)),
-            None => None,
+            Some(nonzero) if bits & Self::MARK != 0 => Some(Self(nonzero)),
+            _ => None,
         }
+    }
+
+    /// Which cache line of the entries the hit `bits` is about: each direction has one.
+    #[inline]
+    pub(crate) const fn line(bits: u32) -> usize {
+        (bits & !Self::MARK) as usize
     }
 }
 

@@ -45,7 +45,7 @@ fn assert_compact(index: &Index, pool: &Pool, keys: usize) {
     let mut next = pool.returned;
     while next != 0 {
         returned += 1;
-        next = index.bucket(next - 1).next.load(Ordering::Relaxed);
+        next = index.bucket(next - 1).next().load(Ordering::Relaxed);
     }
     assert_eq!((pool.fresh - index.homes) as usize, overflow + returned);
 }

@@ -4,7 +4,7 @@ use packet::{Tuple, ipv4};
 
 use super::Shard;
 use crate::entry::Entry;
-use crate::index::Home;
+use crate::index::{Home, Word};
 use crate::key::Key;
 use crate::memory;
 use crate::model::{Direction, Hit, SessionId};
@@ -41,24 +41,75 @@ impl Shard {
     pub fn lookup_burst(&self, keys: &[Key], hits: &mut [Option<Hit>]) -> u64 {
         assert!(keys.len() <= BURST, "a burst has at most 64 keys");
         let hits = &mut hits[..keys.len()];
-        let index = &self.shared.index;
-        let mut homes = [Home::default(); BURST];
+        let (hasher, index) = (self.shared.hasher, self.shared.index.view());
+        let mut search = Search::default();
         // First miss: the buckets.
-        for (home, key) in homes.iter_mut().zip(keys) {
-            *home = self.home(key);
-            index.prefetch(*home);
+        for (home, key) in search.homes.iter_mut().zip(keys) {
+            *home = index.home(hasher.key(key));
+            index.prefetch(home.bucket);
         }
-        let homes = &homes[..keys.len()];
-        let chained = self.seek(keys, homes, hits);
-        self.seek_further(keys, homes, hits, chained);
-        self.settle(keys, homes, hits)
+        // Second miss: the entries that the tags point to.
+        let entries: &[Entry] = &self.shared.entries;
+        for ((word, home), key) in search.words.iter_mut().zip(&search.homes).zip(keys) {
+            *word = index.first(*home);
+            prefetch_session(entries, *word, key);
+        }
+        let mut misses = 0;
+        let mut more = 0;
+        for (i, (hit, key)) in hits.iter_mut().zip(keys).enumerate() {
+            let word = search.words[i];
+            *hit = word.hit();
+            if hit.is_some_and(|hit| matches(entries, hit, key)) {
+                continue;
+            }
+            if hit.is_some() {
+                *hit = self.lookup_key(key);
+            } else {
+                more |= u64::from(word.is_more()) << i;
+            }
+            misses |= u64::from(hit.is_none()) << i;
+        }
+        if more == 0 {
+            misses
+        } else {
+            misses & !self.look_further(&mut search, more, keys, hits)
+        }
+    }
+
+    /// Looks for keys that are not in their home bucket, but perhaps in an overflow bucket. Gives those
+    /// that were found.
+    fn look_further(
+        &self,
+        search: &mut Search,
+        more: u64,
+        keys: &[Key],
+        hits: &mut [Option<Hit>],
+    ) -> u64 {
+        let (index, entries) = (self.shared.index.view(), &self.shared.entries);
+        for i in bits(more) {
+            index.prefetch_overflow(search.words[i]);
+        }
+        for i in bits(more) {
+            hits[i] = index.first_overflow(search.words[i], search.homes[i].tag);
+            if let Some(hit) = hits[i] {
+                memory::prefetch_line(entries, Hit::line(hit.to_bits()));
+            }
+        }
+        let mut found = 0;
+        for i in bits(more) {
+            if hits[i].is_some_and(|hit| !matches(entries, hit, &keys[i])) {
+                hits[i] = self.lookup_key(&keys[i]);
+            }
+            found |= u64::from(hits[i].is_some()) << i;
+        }
+        found
     }
 
     /// Asks for all that the insertion of a session with `keys` will touch, when `ahead` others will
     /// be inserted before it. A hint: what is asked for and not used costs its cache lines.
     pub fn prefetch_insert(&self, keys: [&Key; 2], ahead: usize) {
         for key in keys {
-            self.shared.index.prefetch(self.home(key));
+            self.shared.index.view().prefetch(self.home(key).bucket);
         }
         if let Some(sources) = &self.sources {
             sources.prefetch(self.shared.hasher.source(keys[0]));
@@ -71,64 +122,38 @@ impl Shard {
             self.half_open.prefetch(slot);
         }
     }
+}
 
-    /// Second miss: the entries that the tags point to. Gives those that may be in an overflow
-    /// bucket.
-    #[inline]
-    fn seek(&self, keys: &[Key], homes: &[Home], hits: &mut [Option<Hit>]) -> u64 {
-        let (index, entries): (_, &[Entry]) = (&self.shared.index, &self.shared.entries);
-        let mut chained = 0;
-        for (i, ((hit, home), key)) in hits.iter_mut().zip(homes).zip(keys).enumerate() {
-            let (candidate, more) = index.first(*home);
-            chained |= u64::from(candidate.is_none() && more) << i;
-            prefetch(entries, candidate, key);
-            *hit = candidate;
-        }
-        chained
-    }
+/// What a burst of look-ups knows of each key so far.
+struct Search {
+    homes: [Home; BURST],
+    words: [Word; BURST],
+}
 
-    /// The same for those whose home bucket is full and has not got their tag.
-    #[inline]
-    fn seek_further(&self, keys: &[Key], homes: &[Home], hits: &mut [Option<Hit>], chained: u64) {
-        let index = &self.shared.index;
-        for i in bits(chained) {
-            index.prefetch_overflow(homes[i]);
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            homes: [Home::default(); BURST],
+            words: [Word::default(); BURST],
         }
-        for i in bits(chained) {
-            hits[i] = index.first_overflow(homes[i]);
-            prefetch(&self.shared.entries, hits[i], &keys[i]);
-        }
-    }
-
-    /// Compares the candidates; only a false tag needs the whole search. Gives the misses.
-    #[inline]
-    fn settle(&self, keys: &[Key], homes: &[Home], hits: &mut [Option<Hit>]) -> u64 {
-        let mut misses = 0;
-        for (i, ((hit, home), key)) in hits.iter_mut().zip(homes).zip(keys).enumerate() {
-            if let Some(candidate) = *hit
-                && !self.half(candidate).matches(key)
-            {
-                *hit = self.find(*home, key);
-            }
-            misses |= u64::from(hit.is_none()) << i;
-        }
-        misses
     }
 }
 
-/// Asks for what a packet of `key` will need of the session that it probably belongs to.
+/// Asks for what a packet of `key` will need of the session that `word` is about.
 #[inline]
-fn prefetch(entries: &[Entry], candidate: Option<Hit>, key: &Key) {
-    // Without branches: where there is no candidate, or no need of a second line, one that is asked
-    // for anyway is asked for again.
-    let hit = candidate.unwrap_or(Hit::FIRST);
-    let entry = &entries[hit.id().0 as usize];
-    let other = match (key.protocol() == ipv4::PROTOCOL_TCP, hit.direction()) {
-        (false, direction) => direction,
-        (true, direction) => direction.other(),
-    };
-    memory::prefetch(entry.half(hit.direction()));
-    memory::prefetch(entry.half(other));
+fn prefetch_session(entries: &[Entry], word: Word, key: &Key) {
+    // Without branches: a line that is not needed is another one that is asked for anyway.
+    let line = word.line();
+    let both = usize::from(key.protocol() == ipv4::PROTOCOL_TCP);
+    memory::prefetch_line(entries, line);
+    memory::prefetch_line(entries, line ^ both);
+}
+
+#[inline]
+fn matches(entries: &[Entry], hit: Hit, key: &Key) -> bool {
+    entries[hit.id().0 as usize]
+        .half(hit.direction())
+        .matches(key)
 }
 
 /// The positions of the bits that are set.
