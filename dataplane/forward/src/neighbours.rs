@@ -24,7 +24,16 @@ pub struct Neighbour {
 #[derive(Debug)]
 pub struct Neighbours {
     /// A power of two, at most half full, so that every probe ends at an empty slot.
-    slots: Box<[Option<Neighbour>]>,
+    slots: Box<[Slot]>,
+}
+
+/// A neighbour as packets see it, or none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slot {
+    /// Its [`Mac::word`], which is zero in an empty slot: no station has that address.
+    pub(crate) station: u64,
+    address: u32,
+    pub(crate) interface: InterfaceId,
 }
 
 impl Neighbours {
@@ -34,15 +43,20 @@ impl Neighbours {
         Self::build(&[])
     }
 
-    /// The table of these neighbours; of two entries for one address the later counts.
+    /// The table of these neighbours; of two entries for one address the later counts. One whose
+    /// Ethernet address is all zeros is nobody.
     #[must_use]
     pub fn build(neighbours: &[Neighbour]) -> Self {
         let mut table = Self {
-            slots: vec![None; (neighbours.len() * 2).next_power_of_two().max(2)].into(),
+            slots: vec![Slot::default(); (neighbours.len() * 2).next_power_of_two().max(2)].into(),
         };
         for neighbour in neighbours {
             let slot = table.slot(neighbour.interface, neighbour.address);
-            table.slots[slot] = Some(*neighbour);
+            table.slots[slot] = Slot {
+                station: neighbour.mac.word(),
+                address: neighbour.address.to_bits(),
+                interface: neighbour.interface,
+            };
         }
         table
     }
@@ -50,7 +64,9 @@ impl Neighbours {
     /// Ethernet address of `address` on `interface`.
     #[must_use]
     pub fn look_up(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<Mac> {
-        self.slots[self.slot(interface, address)].map(|neighbour| neighbour.mac)
+        let slot = &self.slots[self.slot(interface, address)];
+        let [a, b, c, d, e, f, ..] = slot.station.to_le_bytes();
+        (!slot.is_empty()).then_some(Mac([a, b, c, d, e, f]))
     }
 
     /// Where in this table the neighbour is, for [`Neighbours::at`].
@@ -58,19 +74,19 @@ impl Neighbours {
         let slot = self.slot(interface, address);
         u32::try_from(slot)
             .ok()
-            .filter(|_| self.slots[slot].is_some())
+            .filter(|_| !self.slots[slot].is_empty())
     }
 
-    /// The neighbour at a position of this table.
+    /// What is at a position of this table.
     #[inline]
-    pub(crate) fn at(&self, position: u32) -> Option<&Neighbour> {
-        self.slots.get(position as usize)?.as_ref()
+    pub(crate) fn at(&self, position: u32) -> Option<Slot> {
+        self.slots.get(position as usize).copied()
     }
 
     /// How many neighbours there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.iter().flatten().count()
+        self.slots.iter().filter(|slot| !slot.is_empty()).count()
     }
 
     /// True when there are none.
@@ -84,13 +100,20 @@ impl Neighbours {
         let key = u64::from(address.to_bits()) << 8 | u64::from(interface.0);
         let mask = self.slots.len() - 1;
         // Fibonacci hashing: the upper half of the product is well mixed.
-        let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
-        while let Some(held) = &self.slots[slot]
-            && (held.interface != interface || held.address != address)
+        let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
+        while !self.slots[at].is_empty()
+            && (self.slots[at].interface != interface
+                || self.slots[at].address != address.to_bits())
         {
-            slot = (slot + 1) & mask;
+            at = (at + 1) & mask;
         }
-        slot
+        at
+    }
+}
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.station == 0
     }
 }
 

@@ -9,7 +9,7 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::checksum::{self, fold};
+use crate::checksum::{self, fold_three};
 use crate::{ethernet, ipv4, tcp};
 
 /// Start of the IPv4 header.
@@ -20,13 +20,13 @@ const L4: u16 = L3 + ipv4::HEADER_LEN;
 const FRAGMENTED: u16 = ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK;
 /// What a lower TTL adds to the sum over a header: `~m + m'` of the word that holds it, whatever
 /// the word was (RFC 1624 equation 3).
-const ONE_HOP_LESS: u64 = 0xfeff;
+const ONE_HOP_LESS: u32 = 0xfeff;
 
 /// Everything of a plain frame up to the ports and what follows them in UDP.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Head {
-    stations: [u8; ethernet::STATIONS_LEN],
+    stations: ethernet::Stations,
     ether_type: U16,
     version_ihl: u8,
     traffic_class: u8,
@@ -141,7 +141,7 @@ fn is_sound_tcp(frame: &[u8], total_len: u16) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
     /// Destination and source station.
-    pub stations: [u8; ethernet::STATIONS_LEN],
+    pub stations: ethernet::Stations,
     /// Source and destination address, as they stand on the wire.
     pub addresses: [u8; 8],
     /// Source and destination port, as they stand on the wire.
@@ -161,20 +161,20 @@ pub fn rewrite(frame: &mut [u8], plain: &Plain, to: &Leaving) {
     };
     head.stations = to.stations;
     head.ttl = head.ttl.wrapping_sub(1);
-    let header = u64::from(!head.checksum.get()) + u64::from(to.header_delta) + ONE_HOP_LESS;
-    head.checksum.set(!fold(header));
+    let header = u32::from(!head.checksum.get()) + u32::from(to.header_delta) + ONE_HOP_LESS;
+    head.checksum.set(!fold_three(header));
     head.addresses = to.addresses;
     head.ports = to.ports;
-    let delta = u64::from(to.transport_delta);
+    let delta = u32::from(to.transport_delta);
     if plain.protocol == ipv4::PROTOCOL_UDP {
         let old = head.udp_checksum.get();
         if old != 0 {
-            let new = !fold(u64::from(!old) + delta);
+            let new = !fold_three(u32::from(!old) + delta);
             head.udp_checksum.set(checksum::nonzero(new));
         }
     } else if let Some(field) = rest.get_mut(8..10).and_then(|f| f.first_chunk_mut::<2>()) {
         let old = u16::from_be_bytes(*field);
-        *field = (!fold(u64::from(!old) + delta)).to_be_bytes();
+        *field = (!fold_three(u32::from(!old) + delta)).to_be_bytes();
     }
 }
 

@@ -15,10 +15,11 @@ use zerocopy::FromBytes;
 use super::answer::Answer;
 use super::{Core, Scene};
 use crate::attachment::Attachment;
+use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::fragment;
 use crate::interface::{Interface, InterfaceId};
-use crate::neighbours::Neighbour;
+use crate::neighbours::Slot;
 use crate::port::PortIo;
 use crate::rings::PuntReason;
 use crate::route::Hop;
@@ -46,7 +47,8 @@ enum Progress {
 impl<P: PortIo> Core<P> {
     /// Sends every packet of the burst that has a session on its way.
     pub(super) fn forward(&mut self, scene: &Scene<'_>) {
-        for position in 0..self.batch.len {
+        // Never more, but the compiler does not know.
+        for position in 0..self.batch.len.min(CAPACITY) {
             let progress = match self.batch.is_plain(position) {
                 true => self.forward_plain(scene, position),
                 false => Progress::None,
@@ -82,7 +84,7 @@ impl<P: PortIo> Core<P> {
             return Progress::Done;
         };
         let leaving = Leaving {
-            stations: egress.stations_to(neighbour.mac),
+            stations: egress.stations_to(neighbour.station),
             addresses: rewrite.addresses.to_ne_bytes(),
             ports: rewrite.ports.to_ne_bytes(),
             header_delta: rewrite.header_delta,
@@ -102,7 +104,7 @@ impl<P: PortIo> Core<P> {
         scene: &Scene<'a>,
         hit: Hit,
         rewrite: &Rewrite,
-    ) -> Option<(&'a Neighbour, &'a Attachment)> {
+    ) -> Option<(Slot, &'a Attachment)> {
         let index = match rewrite.path.epoch == self.epoch {
             true => rewrite.path.index,
             false => self.find_way_out(scene, hit, rewrite)?,
