@@ -40,8 +40,11 @@ mod intake;
 mod operate;
 mod report;
 
-/// Longest pause of a control core that may sleep: what a frame or an operator waits at most.
+/// Longest pause where workers sleep: what a frame or an operator waits at most.
 const LONGEST_PAUSE: Duration = Duration::from_micros(500);
+/// Longest pause where they spin. Nothing that is decided here is worth a core that only looks: what
+/// must not wait, the workers do themselves.
+const LONGEST_PAUSE_SPINNING: Duration = Duration::from_micros(50);
 /// A worker that did not turn for so long is stuck. Above what a busy machine keeps a thread waiting.
 const WORKER_PATIENCE: Duration = Duration::from_millis(250);
 /// How long a start waits to learn how its links and workers are.
@@ -194,14 +197,19 @@ impl Control {
         self.take_stock();
         while !self.left {
             let deadline = self.turn();
-            if self.config.cpu.idle == Idle::Sleep {
-                let pause = deadline.since(self.clock.now()).min(LONGEST_PAUSE);
-                if !pause.is_zero() {
-                    std::thread::sleep(pause);
-                }
+            let pause = deadline.since(self.clock.now()).min(self.longest_pause());
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
             }
         }
         self.end_workers();
+    }
+
+    fn longest_pause(&self) -> Duration {
+        match self.config.cpu.idle {
+            Idle::Sleep => LONGEST_PAUSE,
+            Idle::Spin => LONGEST_PAUSE_SPINNING,
+        }
     }
 
     /// Takes in everything that is there, decides, acts. Returns when it wants to be called again.

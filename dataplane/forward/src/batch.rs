@@ -35,13 +35,8 @@ pub(crate) struct Batch {
     pub(crate) layouts: [Layout; CAPACITY],
     /// Tuples of the others' sessions: as in the layouts, but for later fragments.
     pub(crate) tuples: [Tuple; CAPACITY],
-    /// Set when a session began in this burst: other packets of the burst may belong to it, and
-    /// were looked up before.
-    pub(crate) inserted: bool,
     /// Set when a session was evicted in this burst: hits found earlier may be void.
     pub(crate) evicted: bool,
-    /// Set when the table had no room, so that the rest of the burst does not search for some.
-    pub(crate) table_full: bool,
 }
 
 const _: () = assert!(CAPACITY <= u64::BITS as usize);
@@ -86,9 +81,7 @@ impl Batch {
             plains: [Plain::default(); CAPACITY],
             layouts: [NOTHING; CAPACITY],
             tuples: [NO_TUPLE; CAPACITY],
-            inserted: false,
             evicted: false,
-            table_full: false,
         }
     }
 
@@ -100,9 +93,7 @@ impl Batch {
         );
         self.len = 0;
         self.plain = 0;
-        self.inserted = false;
         self.evicted = false;
-        self.table_full = false;
     }
 
     /// Adds a plain packet. A burst never has more packets than there are places.

@@ -72,7 +72,8 @@ counters! {
         TcpBadFlags = "tcp_bad_flags", "TCP flags that make no sense.";
         TcpBadHandshake = "tcp_bad_handshake", "TCP that is not what the handshake needs next.";
         IcmpNoSession = "icmp_no_session", "An ICMP reply or error that belongs to no session.";
-        TableFull = "table_full", "The session table is full.";
+        TableFull = "table_full", "The session table is full of sessions that both sides have confirmed.";
+        EvictionLimited = "eviction_limited", "The session table is full, and enough half-open sessions of it made room in this burst.";
         SourceLimit = "source_limit", "The source has all the sessions that it may have.";
         SessionConflict = "session_conflict", "Another session has one of the tuples.";
         NatNoAddress = "nat_no_address", "The outgoing interface has no address to translate to.";

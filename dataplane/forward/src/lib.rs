@@ -17,6 +17,7 @@ mod batch;
 mod counters;
 mod egress;
 mod fragment;
+mod hash;
 mod interface;
 mod limiter;
 mod nat;
@@ -36,7 +37,7 @@ pub use interface::{
     Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, MAX_INTERFACES, Prefix,
 };
 pub use limiter::TokenBucket;
-pub use nat::{FIRST_PORT, PORT_CLASSES, PortChooser, PortSpace};
+pub use nat::{FIRST_PORT, PORT_CLASSES, PortSpace};
 pub use neighbour::{
     DiscardReason, Evidence, NeighbourEntry, NeighbourState, Resolution, Resolver, ResolverSettings,
 };

@@ -5,10 +5,10 @@
 //! One that overtakes the first of its datagram is dropped. The table has a fixed size; a busy set
 //! forgets its oldest datagram.
 
-use std::hash::{BuildHasher, RandomState};
-
 use packet::{Layout, Tuple};
 use session::Tick;
+
+use crate::hash::KeyedHash;
 
 /// Datagrams remembered that share a hash.
 const WAYS: usize = 4;
@@ -31,14 +31,14 @@ type Key = (Tuple, u32);
 /// The datagrams of which a first fragment came lately.
 pub(crate) struct Datagrams {
     sets: Box<[[Option<Datagram>; WAYS]]>,
-    hasher: RandomState,
+    hash: KeyedHash,
 }
 
 impl Datagrams {
     pub(crate) fn new() -> Self {
         Self {
             sets: vec![[None; WAYS]; SETS].into(),
-            hasher: RandomState::new(),
+            hash: KeyedHash::new(),
         }
     }
 
@@ -72,7 +72,7 @@ impl Datagrams {
     }
 
     fn set(&self, key: &Key) -> usize {
-        (self.hasher.hash_one(key) >> 32) as usize % SETS
+        (self.hash.tuple(&key.0, key.1.into()) >> 32) as usize % SETS
     }
 }
 

@@ -27,7 +27,8 @@ pub struct Limits {
     pub replies_per_second: u32,
     /// How many of these at once.
     pub replies_burst: u32,
-    /// Translated ports tried for one new session before it is refused.
+    /// Translated ports that a worker tries per burst for new sessions whose first few draws were in
+    /// use, and 64 times as many per tick.
     pub port_probes: u32,
 }
 
@@ -36,7 +37,7 @@ impl Default for Limits {
         Self {
             replies_per_second: 1_000,
             replies_burst: 50,
-            port_probes: 128,
+            port_probes: 512,
         }
     }
 }
@@ -172,7 +173,15 @@ impl Snapshot {
     /// that carries any.
     #[must_use]
     pub fn way_to(&self, destination: Ipv4Addr) -> Option<Hop> {
-        let hop = self.routes.resolve(destination)?;
+        self.carrying_users(self.routes.resolve(destination)?)
+    }
+
+    /// The same of a destination whose next hop id is known.
+    pub(crate) fn way_by(&self, next_hop: u32, destination: Ipv4Addr) -> Option<Hop> {
+        self.carrying_users(self.routes.hop(next_hop, destination)?)
+    }
+
+    fn carrying_users(&self, hop: Hop) -> Option<Hop> {
         let egress = self.interface(hop.interface)?;
         (egress.role == InterfaceRole::Traffic).then_some(hop)
     }

@@ -76,6 +76,13 @@ pub fn hash_addresses(tuple: &Tuple) -> u32 {
     hash_word(fold_addresses(tuple))
 }
 
+/// What a port adds to the hash of a TCP or UDP tuple that has none in its place. The hash is linear:
+/// `hash(with) == hash(without) ^ hash_port(port)`.
+#[must_use]
+pub fn hash_port(port: u16) -> u32 {
+    hash_word(port)
+}
+
 /// The hash is linear and every 16-bit word of the input meets the same bits of the key, so the
 /// exclusive or of all words stands for them. The prefixes of two IPv4-mapped addresses cancel out.
 fn fold_addresses(tuple: &Tuple) -> u16 {

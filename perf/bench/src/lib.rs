@@ -26,6 +26,7 @@ pub mod rfc2544;
 pub mod scale;
 pub mod system;
 pub mod table;
+pub mod traffic;
 
 pub use eal::{EalArgs, cores};
 pub use machine::Machine;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Only the operation itself is timed: keys are made, and answers checked, between timed pieces, which
-//! are long enough (see [`block`]) for the counter's own cost to vanish. A wrong answer fails the run.
+//! are long enough (see `block`) for the counter's own cost to vanish. A wrong answer fails the run.
 
 mod ageing;
 mod block;
@@ -38,10 +38,10 @@ const USUAL_BURST: usize = 32;
 /// The session table beside rte_hash and the memory itself: cycles of one operation, on one core.
 ///
 /// Ours is a shard of exactly as many sessions as are in it, IPv4 UDP with source NAT, found by either
-/// direction's 40-byte tuple. The peer is DPDK's rte_hash as a gateway would use it: lock-free readers,
-/// CRC-32, 16-byte IPv4 keys, two for each session, with room for 15 % more; and an array of 128-byte
-/// sessions beside it. Both lie in huge pages (but with --no-huge) and get the same keys in the same
-/// random order, in alternation.
+/// direction's key, which has 40 bytes and could be IPv6. The peer is DPDK's rte_hash as a gateway would
+/// use it: lock-free readers, CRC-32, 16-byte IPv4 keys, two for each session, with room for 15 % more;
+/// and an array of 128-byte sessions beside it. Both lie in huge pages (but with --no-huge) and get the
+/// same keys in the same random order, in alternation.
 ///
 /// look-up, hit: any of the present sessions, either direction. Ours finds and compares the session's
 /// own line. The peer finds its number in bulk and then reads one prefetched line of the session, as a
@@ -65,8 +65,9 @@ const USUAL_BURST: usize = 32;
 /// opened at random moments of the last five minutes. timer: one look at a session whose timer is due
 /// but which has seen packets since, and is put back. The peer has no ageing.
 ///
-/// memory: bytes for one session, all in: entries, index, timers, lists, and limits by source. The
-/// peer's: all that DPDK's heap gave for the table, and 128 bytes of session.
+/// memory: bytes for one session, all in: entries, index, timers, lists, and the limits by source that
+/// the other rows leave off. The peer's: all that DPDK's heap gave for the table, and 128 bytes of
+/// session.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TableArgs {
     /// How many sessions are in the table.
@@ -111,8 +112,9 @@ pub fn run(args: &TableArgs, report: &mut Report) -> Result<()> {
             eal: &eal,
             sessions,
         };
-        run.beside_hash(report)?;
-        run.beside_memory(report)?;
+        let (ours, peer_bytes) = run.beside_hash(report)?;
+        run.beside_memory(ours, report)?;
+        run.memory(peer_bytes, report)?;
         run.ageing(report)?;
     }
     Ok(())
@@ -126,8 +128,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Everything that the hash table can do as well.
-    fn beside_hash(&self, report: &mut Report) -> Result<()> {
+    /// Everything that the hash table can do as well. Answers with our table, still full, and the bytes
+    /// that the other took for one session.
+    fn beside_hash(&self, report: &mut Report) -> Result<(Ours, f64)> {
         let sessions = self.sessions;
         let mut ours = Ours::new(sessions, self.args.eal.memory())?;
         let mut peer = Peer::new(self.eal, sessions)?;
@@ -137,27 +140,25 @@ impl Run<'_> {
         self.look_up_rows(&mut ours, &mut peer, report)?;
         self.churn_rows(&mut ours, &mut peer, &order, report)?;
 
+        Ok((ours, peer.bytes_per_session()))
+    }
+
+    /// Memory, which is the same in every run.
+    fn memory(&self, peer: f64, report: &mut Report) -> Result<()> {
         let exact = |bytes| Figure {
             median: bytes,
             best: bytes,
         };
-        let (ours, peer) = (ours.bytes_per_session(), peer.bytes_per_session());
-        let ratio = peer / ours;
+        let ours = ours::bytes_per_session(self.sessions, self.args.eal.memory())?;
         let paired = Paired {
             ours: exact(ours),
             peer: exact(peer),
-            ratio,
-            ratio_min: ratio,
-            ratio_max: ratio,
+            ratio: peer / ours,
+            ratio_min: peer / ours,
+            ratio_max: peer / ours,
         };
-        let name = "rte_hash and 128 bytes";
-        report.push(Row::beside(
-            "memory",
-            self.sessions.into(),
-            "bytes",
-            name,
-            &paired,
-        ));
+        let (name, sessions) = ("rte_hash and 128 bytes", self.sessions.into());
+        report.push(Row::beside("memory", sessions, "bytes", name, &paired));
         Ok(())
     }
 
@@ -212,9 +213,7 @@ impl Run<'_> {
     }
 
     /// The look-up beside what the memory can do at all.
-    fn beside_memory(&self, report: &mut Report) -> Result<()> {
-        let mut ours = Ours::new(self.sessions, self.args.eal.memory())?;
-        churn::fill(&mut ours, &flows::shuffled(self.sessions))?;
+    fn beside_memory(&self, mut ours: Ours, report: &mut Report) -> Result<()> {
         let mut gather = Gather::new(self.eal, ours.bytes_looked_at())?;
         let mut draw = Draw::new(self.sessions, Expected::Hit);
         let paired = self.compare(

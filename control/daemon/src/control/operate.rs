@@ -61,10 +61,9 @@ impl Control {
             return Err(frozen);
         }
         let current = self.current();
-        self.snapshot.publish(Snapshot {
-            interfaces: Arc::clone(&current.interfaces),
-            ..snapshot.with_role(current.primary, current.term)
-        });
+        // The interfaces are the same: whatever of them changes needs a restart.
+        self.snapshot
+            .publish(snapshot.with_role(current.primary, current.term));
         self.set_timeouts(startup::timeouts(&new.timeouts));
         self.config = new;
         self.table.follow(&self.config);

@@ -2,30 +2,57 @@
 //!
 //! Such a packet may belong to another worker, to the gateway itself, or begin a session: policy,
 //! route, translation, insertion, all on this worker and without asking the control core.
+//!
+//! In two passes over the burst. The first decides what becomes of each packet and asks the memory
+//! for what its session will be entered into; the second carries that out in order. So the cache misses
+//! of all new sessions are in flight together, and several packets of one session that is new in this
+//! burst still find it.
 
 use std::net::Ipv4Addr;
 
+use arrayvec::ArrayVec;
 use dpdk::Mbuf;
 use packet::icmp::Problem;
 use packet::tcp::{self, Segment};
 use packet::{Fragment, Kind, Layout, Tuple, ipv4, toeplitz};
-use session::{Direction, Flags, Hit, Session, State};
+use session::{Direction, Flags, Hit, Inserted, Key, Reader, Refused, Session, State};
 
 use super::answer::Answer;
 use super::classify::group_drop;
 use super::{Core, Origin, Scene};
+use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::interface::InterfaceId;
-use crate::nat::PortSpace;
+use crate::nat::{End, PortSpace};
 use crate::policy::{Match, PolicyAction, Question, SourceNat};
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, Handed, PuntReason};
 use crate::route::Hop;
 
+/// Half-open sessions that may make room for new ones in one burst. Making room costs several times
+/// what an established session's packet does, so that a flood of new sessions into a full table would
+/// take the worker's time from those that it is there for.
+const EVICTIONS_PER_BURST: usize = 4;
+
+/// What was decided about a packet without a session.
+struct Decision {
+    /// Its place in the batch.
+    position: usize,
+    /// The policy that matched.
+    policy: Option<u16>,
+    fate: Fate,
+}
+
 /// What becomes of a packet without a session.
-enum Admission {
-    /// It has one now.
-    Admitted(Hit),
+enum Fate {
+    /// It begins one.
+    Begin(Opening),
+    /// It gets none here.
+    Dispose(Disposal),
+}
+
+/// What becomes of a packet that gets no session here.
+enum Disposal {
     /// It belongs to this worker.
     HandOver(u16),
     /// It is for the gateway itself.
@@ -35,78 +62,185 @@ enum Admission {
     Refuse(Drop, Answer),
 }
 
+/// A session that is to begin.
+struct Opening {
+    policy: u16,
+    /// How its replies will arrive. The destination port may not be chosen yet.
+    reply: Tuple,
+    flags: Flags,
+    port: Port,
+}
+
+/// The destination port of the reply tuple.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    /// Nobody's choice: the source is not translated.
+    Given,
+    /// Drawn, and perhaps in use.
+    Drawn,
+    /// To be chosen.
+    Open,
+}
+
 /// A packet on its way through admission.
 struct Candidate<'a> {
-    frame: &'a [u8],
     layout: &'a Layout,
     tuple: &'a Tuple,
     ingress: InterfaceId,
 }
 
+/// Tells which tuples may belong to sessions that began in this burst: never misses one.
+#[derive(Default)]
+struct Begun([u64; 4]);
+
+impl Begun {
+    fn add(&mut self, tuple: &Tuple) {
+        let (word, bit) = Self::place(tuple);
+        self.0[word] |= bit;
+    }
+
+    fn may_have(&self, tuple: &Tuple) -> bool {
+        let (word, bit) = Self::place(tuple);
+        self.0[word] & bit != 0
+    }
+
+    fn place(tuple: &Tuple) -> (usize, u64) {
+        let [.., near] = tuple.src;
+        let [.., far] = tuple.dst;
+        let [high, low] = (tuple.src_port ^ tuple.dst_port).to_be_bytes();
+        let place = near ^ far ^ high ^ low;
+        (usize::from(place >> 6), 1 << (place & 63))
+    }
+}
+
+/// Why a session was not entered.
+enum Refusal {
+    /// The table says so.
+    Table(Refused),
+    /// No port was free.
+    Ports,
+}
+
+/// How far the second pass is.
+#[derive(Default)]
+struct Progress {
+    begun: Begun,
+    evictions: usize,
+    /// Why no more sessions begin in this burst.
+    refusal: Option<Drop>,
+}
+
+impl Progress {
+    /// A session made room for another.
+    fn evicted(&mut self) {
+        self.evictions += 1;
+        if self.evictions == EVICTIONS_PER_BURST {
+            // Nothing leaves the table during a burst, so the next one would need room as well.
+            self.refusal = Some(Drop::EvictionLimited);
+        }
+    }
+
+    /// The reason to count.
+    fn refused(&mut self, refusal: Refusal) -> Drop {
+        match refusal {
+            Refusal::Ports => Drop::NatPortsExhausted,
+            Refusal::Table(Refused::SourceLimit) => Drop::SourceLimit,
+            Refusal::Table(Refused::Exists(_)) => Drop::SessionConflict,
+            Refusal::Table(Refused::Full) => {
+                self.refusal = Some(Drop::TableFull);
+                Drop::TableFull
+            }
+        }
+    }
+}
+
 impl<P: PortIo> Core<P> {
     /// Finds or makes a session for every packet of the burst that has none.
     pub(super) fn admit(&mut self, scene: &Scene<'_>, origin: Origin) {
-        let mut misses = self.batch.misses;
-        while misses != 0 {
-            self.admit_one(scene, origin, misses.trailing_zeros() as usize);
-            misses &= misses - 1;
+        let batch = &self.batch;
+        let missing: ArrayVec<usize, CAPACITY> = positions(batch.misses)
+            .filter(|position| batch.mbufs[*position].is_some())
+            .collect();
+        if !missing.is_empty() {
+            self.admit_missing(scene, origin, &missing);
         }
     }
 
-    fn admit_one(&mut self, scene: &Scene<'_>, origin: Origin, position: usize) {
-        let Some(mbuf) = self.batch.mbufs[position].take() else {
-            return;
+    fn admit_missing(&mut self, scene: &Scene<'_>, origin: Origin, missing: &[usize]) {
+        let tries = scene.snapshot.limits.port_probes;
+        self.chooser.begin_burst(tries, scene.now.tick);
+        let next_hops = self.next_hops(scene, missing);
+        // Of those that find no room most are refused: nothing is made ready for them.
+        let worth_it = match self.shard.len() < self.shard.capacity() {
+            true => CAPACITY,
+            false => EVICTIONS_PER_BURST,
         };
-        let layout = self.batch.layouts[position];
-        let tuple = self.batch.tuples[position];
-        let candidate = Candidate {
-            frame: mbuf.data(),
-            layout: &layout,
-            tuple: &tuple,
-            ingress: self.batch.ingress[position],
-        };
-        let ingress = candidate.ingress;
-        match self.admission(scene, origin, &candidate) {
-            Admission::Admitted(hit) => {
-                self.batch.hits[position] = Some(hit);
-                self.batch.mbufs[position] = Some(mbuf);
+        let mut ready = 0;
+        let mut decisions: ArrayVec<Decision, CAPACITY> = ArrayVec::new();
+        for (&position, next_hop) in missing.iter().zip(next_hops) {
+            let mut decision = self.decide(scene, origin, position, next_hop);
+            if ready < worth_it
+                && let Fate::Begin(opening) = &mut decision.fate
+            {
+                match self.make_ready(scene, position, opening, ready) {
+                    Ok(()) => ready += 1,
+                    Err(reason) => decision.fate = Fate::Dispose(Disposal::Drop(reason)),
+                }
             }
-            Admission::HandOver(worker) => self.hand_over(worker, ingress, mbuf),
-            Admission::Local => self.punt(PuntReason::Local, ingress, mbuf),
-            Admission::Drop(reason) => self.counters.lose(reason),
-            Admission::Refuse(reason, answer) => {
-                self.counters.lose(reason);
-                self.answer(scene, ingress, mbuf.data(), &layout, answer);
-            }
+            decisions.push(decision);
+        }
+        let mut progress = Progress::default();
+        for decision in decisions {
+            self.carry_out(scene, decision, &mut progress);
         }
     }
 
-    fn admission(
-        &mut self,
+    /// Next hop ids of the packets at these positions, as they arrived.
+    fn next_hops(&self, scene: &Scene<'_>, missing: &[usize]) -> [u32; CAPACITY] {
+        let mut destinations = [0; CAPACITY];
+        let mut next_hops = [0; CAPACITY];
+        for (destination, position) in destinations.iter_mut().zip(missing) {
+            let address = self.batch.tuples[*position].dst_v4();
+            *destination = address.map_or(0, Ipv4Addr::to_bits);
+        }
+        let count = missing.len();
+        let routes = &scene.snapshot.routes;
+        routes.look_up(&destinations[..count], &mut next_hops[..count]);
+        next_hops
+    }
+
+    /// The first pass. Changes nothing: an earlier packet of the burst may yet begin the session.
+    fn decide(
+        &self,
         scene: &Scene<'_>,
         origin: Origin,
-        candidate: &Candidate<'_>,
-    ) -> Admission {
-        // An earlier packet of this burst may have begun the session.
-        if self.batch.inserted
-            && let Some(hit) = self.shard.lookup(candidate.tuple)
-        {
-            return Admission::Admitted(hit);
-        }
-        if let Some(elsewhere) = self.belongs_elsewhere(scene, origin, candidate) {
-            return elsewhere;
+        position: usize,
+        next_hop: u32,
+    ) -> Decision {
+        let dispose = |disposal| Decision {
+            position,
+            policy: None,
+            fate: Fate::Dispose(disposal),
+        };
+        let candidate = Candidate {
+            layout: &self.batch.layouts[position],
+            tuple: &self.batch.tuples[position],
+            ingress: self.batch.ingress[position],
+        };
+        if let Some(elsewhere) = self.belongs_elsewhere(scene, origin, &candidate) {
+            return dispose(elsewhere);
         }
         let (Some(source), Some(destination)) =
             (candidate.tuple.src_v4(), candidate.tuple.dst_v4())
         else {
-            return Admission::Drop(Drop::Ipv6);
+            return dispose(Disposal::Drop(Drop::Ipv6));
         };
         if let Some(reason) = group_drop(scene.snapshot, candidate.layout) {
-            return Admission::Drop(reason);
+            return dispose(Disposal::Drop(reason));
         }
         let local = scene.snapshot.is_local(destination);
         let hop = (!local)
-            .then(|| scene.snapshot.way_to(destination))
+            .then(|| scene.snapshot.way_by(next_hop, destination))
             .flatten();
         let question = Question {
             ingress: candidate.ingress,
@@ -116,12 +250,13 @@ impl<P: PortIo> Core<P> {
             hop,
         };
         match scene.snapshot.policies.first_match(&question) {
-            Some(found) => self.decide(scene, candidate, &found),
-            None if local => Admission::Local,
-            None if hop.is_none() => {
-                Admission::Refuse(Drop::NoRoute, Answer::Icmp(Problem::NetUnreachable))
-            }
-            None => Admission::Drop(Drop::PolicyDefault),
+            Some(found) => decide_by(scene, position, &candidate, &found),
+            None if local => dispose(Disposal::Local),
+            None if hop.is_none() => dispose(Disposal::Refuse(
+                Drop::NoRoute,
+                Answer::Icmp(Problem::NetUnreachable),
+            )),
+            None => dispose(Disposal::Drop(Drop::PolicyDefault)),
         }
     }
 
@@ -132,7 +267,7 @@ impl<P: PortIo> Core<P> {
         scene: &Scene<'_>,
         origin: Origin,
         candidate: &Candidate<'_>,
-    ) -> Option<Admission> {
+    ) -> Option<Disposal> {
         if self.readers.len() < 2 {
             return None;
         }
@@ -140,13 +275,12 @@ impl<P: PortIo> Core<P> {
         if home != self.index {
             return Some(match origin {
                 Origin::Worker if !self.steers_fragment(scene, candidate.layout) => {
-                    Admission::Drop(Drop::HandoverStale)
+                    Disposal::Drop(Drop::HandoverStale)
                 }
-                _ => Admission::HandOver(home),
+                _ => Disposal::HandOver(home),
             });
         }
-        self.find_elsewhere(candidate.tuple)
-            .map(Admission::HandOver)
+        self.find_elsewhere(candidate.tuple).map(Disposal::HandOver)
     }
 
     /// True for a fragment that came to this worker by its addresses and goes on by its ports.
@@ -158,9 +292,74 @@ impl<P: PortIo> Core<P> {
 
     /// The other worker that has a session with this tuple.
     fn find_elsewhere(&self, tuple: &Tuple) -> Option<u16> {
-        (0u16..).zip(&self.readers).find_map(|(worker, reader)| {
-            (worker != self.index && reader.lookup(tuple).is_some()).then_some(worker)
-        })
+        elsewhere(&self.readers, self.index, tuple)
+    }
+
+    /// Draws a port where one is to be chosen, and asks for the memory that the session will be
+    /// entered into after `ahead` others.
+    fn make_ready(
+        &mut self,
+        scene: &Scene<'_>,
+        position: usize,
+        opening: &mut Opening,
+        ahead: usize,
+    ) -> Result<(), Drop> {
+        if opening.port == Port::Open {
+            let end = self.end(scene, &opening.reply);
+            if self.chooser.is_exhausted(&end, scene.now.tick) {
+                return Err(Drop::NatPortsExhausted);
+            }
+            if let Some(drawn) = self.chooser.draw(&end) {
+                opening.reply = drawn;
+                opening.port = Port::Drawn;
+            }
+        }
+        let keys = [&self.batch.tuples[position], &opening.reply].map(Key::from);
+        self.shard.prefetch_insert(keys.each_ref(), ahead);
+        Ok(())
+    }
+
+    /// The second pass.
+    fn carry_out(&mut self, scene: &Scene<'_>, decision: Decision, progress: &mut Progress) {
+        let position = decision.position;
+        let tuple = self.batch.tuples[position];
+        if progress.begun.may_have(&tuple)
+            && let Some(hit) = self.shard.lookup(&tuple)
+        {
+            self.batch.hits[position] = Some(hit);
+            return;
+        }
+        if let Some(policy) = decision.policy {
+            self.counters.policy_hit(policy);
+        }
+        let disposal = match decision.fate {
+            Fate::Begin(opening) => match self.begin(scene, position, opening, progress) {
+                Ok(hit) => {
+                    self.batch.hits[position] = Some(hit);
+                    return;
+                }
+                Err(reason) => Disposal::Drop(reason),
+            },
+            Fate::Dispose(disposal) => disposal,
+        };
+        if let Some(mbuf) = self.batch.mbufs[position].take() {
+            self.dispose(scene, position, disposal, mbuf);
+        }
+    }
+
+    /// Does away with a packet that gets no session here.
+    fn dispose(&mut self, scene: &Scene<'_>, position: usize, disposal: Disposal, mbuf: Mbuf) {
+        let ingress = self.batch.ingress[position];
+        match disposal {
+            Disposal::HandOver(worker) => self.hand_over(worker, ingress, mbuf),
+            Disposal::Local => self.punt(PuntReason::Local, ingress, mbuf),
+            Disposal::Drop(reason) => self.counters.lose(reason),
+            Disposal::Refuse(reason, answer) => {
+                self.counters.lose(reason);
+                let layout = self.batch.layouts[position];
+                self.answer(scene, ingress, mbuf.data(), &layout, answer);
+            }
+        }
     }
 
     /// Gives a packet to another worker.
@@ -174,139 +373,87 @@ impl<P: PortIo> Core<P> {
         }
     }
 
-    /// Carries out the policy that matched.
-    fn decide(
-        &mut self,
-        scene: &Scene<'_>,
-        candidate: &Candidate<'_>,
-        found: &Match<'_>,
-    ) -> Admission {
-        let layout = candidate.layout;
-        // Only what can begin a session is asked of a policy; the rest has lost its own.
-        match layout.kind {
-            Kind::IcmpError | Kind::IcmpQuery { request: false } => {
-                return Admission::Drop(Drop::IcmpNoSession);
-            }
-            _ if layout.fragment == Fragment::Later => return Admission::Drop(Drop::Fragment),
-            _ => {}
-        }
-        self.counters.policy_hit(found.index);
-        match found.policy.action {
-            PolicyAction::Allow => {}
-            PolicyAction::Deny => return Admission::Drop(Drop::PolicyDeny),
-            PolicyAction::Reject => {
-                let answer = match layout.kind {
-                    Kind::Tcp => Answer::Reset,
-                    _ => Answer::Icmp(Problem::Prohibited),
-                };
-                return Admission::Refuse(Drop::PolicyReject, answer);
-            }
-        }
-        if layout.kind == Kind::Tcp && !begins_connection(layout.tcp_flags) {
-            return Admission::Drop(Drop::TcpNotSyn);
-        }
-        if layout.ttl <= 1 {
-            return Admission::Refuse(Drop::TtlExceeded, Answer::Icmp(Problem::TtlExceeded));
-        }
-        if self.batch.table_full {
-            return Admission::Drop(Drop::TableFull);
-        }
-        match self.begin(scene, candidate, found) {
-            Ok(hit) => Admission::Admitted(hit),
-            Err(reason) => Admission::Drop(reason),
-        }
-    }
-
     /// Makes the session.
     fn begin(
         &mut self,
         scene: &Scene<'_>,
-        candidate: &Candidate<'_>,
-        found: &Match<'_>,
+        position: usize,
+        opening: Opening,
+        progress: &mut Progress,
     ) -> Result<Hit, Drop> {
-        let (reply, flags) = self.reply_tuple(scene, candidate, found)?;
+        progress.refusal.map_or(Ok(()), Err)?;
         let mut session = Session {
-            tuples: [*candidate.tuple, reply],
+            tuples: [self.batch.tuples[position], opening.reply],
             version: self.shard.next_version(scene.snapshot.term),
             state: State::Unreplied,
-            flags,
+            flags: opening.flags,
             owner: scene.snapshot.unit,
-            policy: found.index,
+            policy: opening.policy,
             last_seen: scene.now.tick,
             ..Session::default()
         };
-        if candidate.layout.kind == Kind::Tcp {
-            let syn = Segment::read(candidate.frame, candidate.layout).ok_or(Drop::TcpBadFlags)?;
-            let connection = session::tcp::open(&syn);
+        let layout = &self.batch.layouts[position];
+        if layout.kind == Kind::Tcp {
+            let frame = self.batch.mbufs[position].as_ref().map(Mbuf::data);
+            let syn = frame.and_then(|frame| Segment::read(frame, layout));
+            let connection = session::tcp::open(&syn.ok_or(Drop::TcpBadFlags)?);
             session.state = connection.state;
             session.tcp = connection.sides;
         }
-        let id = self.insert(scene, &session)?;
-        self.batch.inserted = true;
+        let Inserted { id, evicted } = self
+            .enter(scene, &mut session, opening.port)
+            .map_err(|refused| progress.refused(refused))?;
+        if let Some(evicted) = evicted {
+            self.batch.evicted = true;
+            progress.evicted();
+            self.counters.happened(Event::SessionsEvicted);
+            self.report(DeltaKind::Remove, id, &evicted);
+        }
+        session
+            .tuples
+            .iter()
+            .for_each(|tuple| progress.begun.add(tuple));
         self.counters.happened(Event::SessionsCreated);
-        if flags.has(Flags::SOURCE_NAT) {
+        if opening.flags.has(Flags::SOURCE_NAT) {
             self.counters.happened(Event::SourceNat);
         }
-        if flags.has(Flags::DESTINATION_NAT) {
+        if opening.flags.has(Flags::DESTINATION_NAT) {
             self.counters.happened(Event::DestinationNat);
         }
         self.report(DeltaKind::Upsert, id, &session);
         Ok(Hit::new(id, Direction::Original))
     }
 
-    /// How replies of a new session will arrive: its packets reversed, after translation.
-    fn reply_tuple(
+    /// Enters a session into the table. What was drawn for it may be in use; then, or when nothing
+    /// was drawn, its port is searched.
+    fn enter(
         &mut self,
         scene: &Scene<'_>,
-        candidate: &Candidate<'_>,
-        found: &Match<'_>,
-    ) -> Result<(Tuple, Flags), Drop> {
-        let mut leaving = *candidate.tuple;
-        let mut flags = Flags::default();
-        if let Some(nat) = found.policy.destination_nat {
-            leaving.dst = nat.address.to_ipv6_mapped().octets();
-            if let Some(port) = nat.port.filter(|_| has_ports(candidate.layout.kind)) {
-                leaving.dst_port = port;
-            }
-            flags = flags.with(Flags::DESTINATION_NAT);
-        }
-        let reply = match found.policy.source_nat {
-            SourceNat::None => leaving.reversed(),
-            SourceNat::Masquerade => {
-                let address = masquerade_address(scene, found.hop).ok_or(Drop::NatNoAddress)?;
-                self.translated_reply(scene, &leaving, address)?
-            }
-            SourceNat::Address(address) => self.translated_reply(scene, &leaving, address)?,
+        session: &mut Session,
+        port: Port,
+    ) -> Result<Inserted, Refusal> {
+        let now = scene.now.tick;
+        // Sessions that began under another number of workers may be in any shard.
+        let hopeless = match port {
+            Port::Given => false,
+            Port::Drawn => self.find_elsewhere(&session.tuples[1]).is_some(),
+            Port::Open => true,
         };
-        if found.policy.source_nat != SourceNat::None {
-            flags = flags.with(Flags::SOURCE_NAT);
+        if !hopeless {
+            match self.shard.insert(*session, now) {
+                Err(Refused::Exists(_)) if port == Port::Drawn => {}
+                outcome => return outcome.map_err(Refusal::Table),
+            }
         }
-        Ok((reply, flags))
+        session.tuples[1] = self
+            .search_port(scene, &session.tuples[1])
+            .ok_or(Refusal::Ports)?;
+        self.shard.insert(*session, now).map_err(Refusal::Table)
     }
 
-    /// The reply tuple of a session that leaves as `leaving` would from `address`, with a port of
-    /// this unit's that steers replies to this worker and that no session uses.
-    fn translated_reply(
-        &mut self,
-        scene: &Scene<'_>,
-        leaving: &Tuple,
-        address: Ipv4Addr,
-    ) -> Result<Tuple, Drop> {
-        let snapshot = scene.snapshot;
-        let workers = u16::try_from(self.readers.len()).unwrap_or(u16::MAX);
-        let (space, steered) = match leaving.protocol {
-            ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => (PortSpace::ports(snapshot.unit), true),
-            ipv4::PROTOCOL_ICMP => {
-                let space = PortSpace::identifiers(snapshot.unit, self.index, workers);
-                (space, false)
-            }
-            _ => return Err(Drop::NatProtocol),
-        };
-        let reply = Tuple {
-            dst: address.to_ipv6_mapped().octets(),
-            dst_port: 0,
-            ..leaving.reversed()
-        };
+    /// The reply tuple with a port that no session uses.
+    fn search_port(&mut self, scene: &Scene<'_>, reply: &Tuple) -> Option<Tuple> {
+        let end = self.end(scene, reply);
         let Self {
             shard,
             readers,
@@ -314,26 +461,131 @@ impl<P: PortIo> Core<P> {
             chooser,
             ..
         } = self;
-        // Sessions that began under another number of workers may be in any shard.
-        let free = |tuple: &Tuple| {
-            (!steered || snapshot.home_of(tuple) == *index)
-                && shard.lookup(tuple).is_none()
-                && (0u16..)
-                    .zip(readers.iter())
-                    .all(|(worker, reader)| worker == *index || reader.lookup(tuple).is_none())
-        };
-        // Steering leaves one port in so many to this worker.
-        let probes = match steered {
-            true => snapshot
-                .limits
-                .port_probes
-                .saturating_mul(u32::from(workers)),
-            false => snapshot.limits.port_probes,
-        };
-        chooser
-            .choose(reply, space, probes, free)
-            .ok_or(Drop::NatPortsExhausted)
+        chooser.search(&end, scene.now.tick, |tuples| {
+            let keys: ArrayVec<Key, CAPACITY> = tuples.iter().map(Key::from).collect();
+            let mut hits = [None; CAPACITY];
+            shard.lookup_burst(&keys, &mut hits);
+            let mut free = tuples
+                .iter()
+                .zip(hits)
+                .map(|(tuple, hit)| hit.is_none() && elsewhere(readers, *index, tuple).is_none());
+            free.position(|free| free)
+        })
     }
+
+    /// What a session with such replies competes for ports of. Replies are steered by ports, but not
+    /// by identifiers.
+    fn end<'a>(&self, scene: &Scene<'a>, reply: &Tuple) -> End<'a> {
+        let unit = scene.snapshot.unit;
+        let workers = u16::try_from(self.readers.len()).unwrap_or(u16::MAX);
+        if reply.protocol == ipv4::PROTOCOL_ICMP {
+            let space = PortSpace::identifiers(unit, self.index, workers);
+            return self.chooser.end(*reply, space, None);
+        }
+        let steering = (workers > 1).then_some((&*scene.snapshot.steering, self.index));
+        self.chooser.end(*reply, PortSpace::ports(unit), steering)
+    }
+}
+
+/// The positions of the bits that are set.
+fn positions(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let position = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (position < u64::BITS).then_some(position as usize)
+    })
+}
+
+/// The other worker that has a session with this tuple.
+fn elsewhere(readers: &[Reader], here: u16, tuple: &Tuple) -> Option<u16> {
+    (0u16..).zip(readers).find_map(|(worker, reader)| {
+        (worker != here && reader.lookup(tuple).is_some()).then_some(worker)
+    })
+}
+
+/// What the policy that matched makes of a packet.
+fn decide_by(
+    scene: &Scene<'_>,
+    position: usize,
+    candidate: &Candidate<'_>,
+    found: &Match<'_>,
+) -> Decision {
+    let layout = candidate.layout;
+    // Only what can begin a session is asked of a policy; the rest has lost its own.
+    let lost = match layout.kind {
+        Kind::IcmpError | Kind::IcmpQuery { request: false } => Some(Drop::IcmpNoSession),
+        _ if layout.fragment == Fragment::Later => Some(Drop::Fragment),
+        _ => None,
+    };
+    let fate = match (lost, found.policy.action) {
+        (Some(reason), _) => Fate::Dispose(Disposal::Drop(reason)),
+        (None, PolicyAction::Deny) => Fate::Dispose(Disposal::Drop(Drop::PolicyDeny)),
+        (None, PolicyAction::Reject) => {
+            let answer = match layout.kind {
+                Kind::Tcp => Answer::Reset,
+                _ => Answer::Icmp(Problem::Prohibited),
+            };
+            Fate::Dispose(Disposal::Refuse(Drop::PolicyReject, answer))
+        }
+        (None, PolicyAction::Allow) => allow(scene, candidate, found),
+    };
+    Decision {
+        position,
+        policy: lost.is_none().then_some(found.index),
+        fate,
+    }
+}
+
+/// What becomes of a packet that a policy allows.
+fn allow(scene: &Scene<'_>, candidate: &Candidate<'_>, found: &Match<'_>) -> Fate {
+    let layout = candidate.layout;
+    if layout.kind == Kind::Tcp && !begins_connection(layout.tcp_flags) {
+        return Fate::Dispose(Disposal::Drop(Drop::TcpNotSyn));
+    }
+    if layout.ttl <= 1 {
+        let answer = Answer::Icmp(Problem::TtlExceeded);
+        return Fate::Dispose(Disposal::Refuse(Drop::TtlExceeded, answer));
+    }
+    match opening(scene, candidate, found) {
+        Ok(opening) => Fate::Begin(opening),
+        Err(reason) => Fate::Dispose(Disposal::Drop(reason)),
+    }
+}
+
+/// How replies of a new session will arrive: its packets reversed, after translation.
+fn opening(
+    scene: &Scene<'_>,
+    candidate: &Candidate<'_>,
+    found: &Match<'_>,
+) -> Result<Opening, Drop> {
+    let mut opening = Opening {
+        policy: found.index,
+        reply: candidate.tuple.reversed(),
+        flags: Flags::default(),
+        port: Port::Given,
+    };
+    if let Some(nat) = found.policy.destination_nat {
+        opening.reply.src = nat.address.to_ipv6_mapped().octets();
+        if let Some(port) = nat.port.filter(|_| has_ports(candidate.layout.kind)) {
+            opening.reply.src_port = port;
+        }
+        opening.flags = opening.flags.with(Flags::DESTINATION_NAT);
+    }
+    let address = match found.policy.source_nat {
+        SourceNat::None => return Ok(opening),
+        SourceNat::Masquerade => masquerade_address(scene, found.hop).ok_or(Drop::NatNoAddress)?,
+        SourceNat::Address(address) => address,
+    };
+    if !matches!(
+        candidate.tuple.protocol,
+        ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP | ipv4::PROTOCOL_ICMP
+    ) {
+        return Err(Drop::NatProtocol);
+    }
+    opening.reply.dst = address.to_ipv6_mapped().octets();
+    opening.flags = opening.flags.with(Flags::SOURCE_NAT);
+    opening.port = Port::Open;
+    Ok(opening)
 }
 
 /// The cluster address that a session which leaves by `hop` is hidden behind.

@@ -2,9 +2,7 @@
 
 use packet::tcp::Segment;
 use packet::{Fragment, Kind, Tuple, ipv4};
-use session::{
-    Ageing, Applied, Hit, Inserted, Invalid, Refused, Rewrite, Session, SessionId, Verdict,
-};
+use session::{Ageing, Applied, Hit, Invalid, Rewrite, Session, SessionId, Verdict};
 
 use super::{COMMANDS_PER_TURN, Core, Scene, TIMERS_PER_TURN};
 use crate::counters::{Drop, Event};
@@ -106,30 +104,6 @@ impl<P: PortIo> Core<P> {
         self.counters.happened(Event::SessionsAdopted);
         let session = self.shard.session(id);
         self.report(DeltaKind::Upsert, id, &session);
-    }
-
-    /// Enters a new session.
-    pub(super) fn insert(
-        &mut self,
-        scene: &Scene<'_>,
-        session: &Session,
-    ) -> Result<SessionId, Drop> {
-        match self.shard.insert(*session, scene.now.tick) {
-            Ok(Inserted { id, evicted }) => {
-                if let Some(evicted) = evicted {
-                    self.batch.evicted = true;
-                    self.counters.happened(Event::SessionsEvicted);
-                    self.report(DeltaKind::Remove, id, &evicted);
-                }
-                Ok(id)
-            }
-            Err(Refused::Full) => {
-                self.batch.table_full = true;
-                Err(Drop::TableFull)
-            }
-            Err(Refused::SourceLimit) => Err(Drop::SourceLimit),
-            Err(Refused::Exists(_)) => Err(Drop::SessionConflict),
-        }
     }
 
     /// Reports a change that the table has by now.

@@ -139,6 +139,13 @@ proptest! {
     }
 
     #[test]
+    fn a_port_adds_its_own_hash(tuple in tuple(), udp in any::<bool>()) {
+        let whole = Tuple { protocol: if udp { 17 } else { 6 }, ..tuple };
+        let without = Tuple { dst_port: 0, ..whole };
+        prop_assert_eq!(hash(&whole), hash(&without) ^ hash_port(whole.dst_port));
+    }
+
+    #[test]
     fn both_directions_meet(tuple in tuple(), workers in 1u16..=16) {
         let steering = Steering::even(workers);
         let worker = steering.worker(&tuple);

@@ -29,11 +29,7 @@ impl Bench<'_> {
 
     /// Handshakes that nobody finishes, on a table without room for one.
     fn syn_flood(&mut self) -> Result<()> {
-        let plan = Plan {
-            capacity: SESSIONS + SESSIONS / 8,
-            nat: true,
-            memory: self.args.eal.memory(),
-        };
+        let plan = self.plan(SESSIONS, true);
         let mut gateway = self.flooded("full", plan, Opening::Tcp)?;
         gateway
             .lan

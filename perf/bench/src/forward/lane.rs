@@ -94,6 +94,8 @@ enum Kind {
     Replies,
     /// From servers to the gateway's address, each flow to a port of its own.
     TranslatedReplies(u32, Arc<[u16]>),
+    /// From clients: the first of each connection.
+    Syns,
     /// Every other one is a SYN from nowhere.
     SynFlood,
     /// Every other one is the first of a flow to this one server.
@@ -113,6 +115,8 @@ enum Choice {
     Below(u32),
     /// Those of the list from a position on, over and over.
     List(Arc<[u32]>, usize),
+    /// One after the other.
+    Upwards(u32),
 }
 
 impl Chooser {
@@ -123,6 +127,11 @@ impl Chooser {
             Choice::List(list, next) => {
                 let number = list.get(*next).copied().unwrap_or(0);
                 *next = if *next + 1 < list.len() { *next + 1 } else { 0 };
+                number
+            }
+            Choice::Upwards(next) => {
+                let number = *next;
+                *next += 1;
                 number
             }
         }
@@ -165,6 +174,16 @@ impl Stream {
     pub(crate) fn listed(mut self, list: Arc<[u32]>) -> Self {
         self.chooser.choice = Choice::List(list, 0);
         self
+    }
+
+    /// The first packets of new flows, from number 0 on.
+    pub(crate) fn openings(kind: Opening) -> Self {
+        let mut stream = match kind {
+            Opening::Udp => Self::datagrams(0),
+            Opening::Tcp => Self::new(Kind::Syns, 0),
+        };
+        stream.chooser.choice = Choice::Upwards(0);
+        stream
     }
 
     /// Datagrams of 64, 570 and 1,518 bytes, seven, four and one of twelve.
@@ -228,6 +247,16 @@ impl Stream {
                     port: ports.get(number as usize).copied().unwrap_or(0),
                 };
                 short.write(mbuf.data_mut(), Flow::number(number).server, to);
+            }),
+            Kind::Syns => mbufs.iter_mut().for_each(|mbuf| {
+                let flow = chooser.flow();
+                templates.syn.write_segment(
+                    mbuf.data_mut(),
+                    flow.client,
+                    flow.server,
+                    CLIENT_ISN,
+                    0,
+                );
             }),
             Kind::SynFlood => mbufs.iter_mut().enumerate().for_each(|(position, mbuf)| {
                 if position % 2 == 0 {

@@ -78,7 +78,8 @@ impl Bench<'_> {
             ("TCP 64 B", Opening::Tcp, Stream::acknowledgements(sessions)),
             ("UDP IMIX", Opening::Udp, Stream::imix(sessions)),
         ] {
-            let mut gateway = self.gateway("clients", &Devices::from_clients(SOURCE), sessions, nat)?;
+            let mut gateway =
+                self.gateway("clients", &Devices::from_clients(SOURCE), sessions, nat)?;
             gateway.establish(opening, Numbers::Range(0, sessions))?;
             gateway.lan.send(Traffic::Stamped(stream))?;
             gateway.warm_up();

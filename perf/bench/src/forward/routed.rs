@@ -38,12 +38,26 @@ impl Bench<'_> {
                 program.start(&bench.site, &bench.workshop, look_up, &capture, flows)
             };
             let mut exact = start(self, LookUp::ExactMatch)?;
-            self.beside(&pool, &capture, flows, false, LookUp::ExactMatch, &mut exact)?;
+            self.beside(
+                &pool,
+                &capture,
+                flows,
+                false,
+                LookUp::ExactMatch,
+                &mut exact,
+            )?;
             self.beside(&pool, &capture, flows, true, LookUp::ExactMatch, &mut exact)?;
             drop(exact);
             if flows <= MOST_BY_PREFIX {
                 let mut prefix = start(self, LookUp::LongestPrefix)?;
-                self.beside(&pool, &capture, flows, false, LookUp::LongestPrefix, &mut prefix)?;
+                self.beside(
+                    &pool,
+                    &capture,
+                    flows,
+                    false,
+                    LookUp::LongestPrefix,
+                    &mut prefix,
+                )?;
             }
         }
         Ok(())
@@ -91,7 +105,10 @@ impl Bench<'_> {
             || peer.measure(),
         )?;
         gateway.check()?;
-        let (what, name) = (format!("UDP 64 B, {}", translated(nat)), look_up.to_string());
+        let (what, name) = (
+            format!("UDP 64 B, {}", translated(nat)),
+            look_up.to_string(),
+        );
         let sessions = u64::from(flows);
         let row = Row::beside(what, sessions, "cycles", &name, &cycles);
         self.report.push(row);

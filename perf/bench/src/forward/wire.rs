@@ -8,7 +8,7 @@ use packet::plain::Plain;
 use session::{Hit, Key, Shard};
 
 use super::flow::SHORTEST;
-use super::gateway::{self, LAN, SINK, SOURCE, WAN, open_single, per_packet};
+use super::gateway::{self, LAN, SINK, WAN, open_single, per_packet};
 use super::lane::{Lane, Remote, Traffic};
 
 /// Two lanes that are connected by nothing but a loop.
@@ -44,11 +44,6 @@ impl Wire {
             remote,
             burst: Burst::new(),
         })
-    }
-
-    /// A wire whose frames are stamped.
-    pub(crate) fn stamped(eal: &Eal, pool: &Mempool) -> Result<Self> {
-        Self::new(eal, pool, "wire", SOURCE)
     }
 
     /// Lets at least `packets` pass; the cycles of each, all in.

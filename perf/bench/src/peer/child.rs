@@ -87,7 +87,9 @@ impl Child {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
         kill_process(pid.context("a child without a number")?, signal)
             .with_context(|| format!("{} takes no signal", self.name))
     }
@@ -117,7 +119,9 @@ mod tests {
         child.pause().unwrap();
         child.resume().unwrap();
         child.say("three").unwrap();
-        child.expect(|line| (line == "three").then_some(())).unwrap();
+        child
+            .expect(|line| (line == "three").then_some(()))
+            .unwrap();
     }
 
     #[test]

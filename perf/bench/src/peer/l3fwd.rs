@@ -39,7 +39,10 @@ const CHANGES: [(&str, &str); 4] = [
     // It insists on checksums being verified by the device, which virtual devices do not.
     ("\t\t.offloads = RTE_ETH_RX_OFFLOAD_CHECKSUM,\n", ""),
     // net_pcap keeps all frames of the capture in buffers of the pool.
-    ("(unsigned)8192)", "(unsigned)atoi(getenv(\"L3FWD_BUFFERS\")))"),
+    (
+        "(unsigned)8192)",
+        "(unsigned)atoi(getenv(\"L3FWD_BUFFERS\")))",
+    ),
     // Buffers no larger than ours, so that a million of them fit.
     ("RTE_MBUF_DEFAULT_BUF_SIZE,", "RTE_PKTMBUF_HEADROOM + 256,"),
     // The ports are started by then.
@@ -96,7 +99,9 @@ impl Program {
         sources.push(meter);
         let include = format!("-I{}", examples.join("common").display());
         let flags = [include.as_str(), "-DALLOW_EXPERIMENTAL_API"];
-        workshop.compile("l3fwd-metered", &sources, &flags).map(Self)
+        workshop
+            .compile("l3fwd-metered", &sources, &flags)
+            .map(Self)
     }
 
     /// Starts it, to send what it receives from `capture` out by a device that forgets it, with
@@ -181,7 +186,10 @@ fn adapt(source: &str) -> Result<String> {
     let mut adapted = source.to_owned();
     for (old, new) in CHANGES {
         let places = adapted.matches(old).count();
-        ensure!(places == 1, "this l3fwd is another one: `{old}` stands in it {places} times");
+        ensure!(
+            places == 1,
+            "this l3fwd is another one: `{old}` stands in it {places} times"
+        );
         adapted = adapted.replace(old, new);
     }
     Ok(adapted)
@@ -203,10 +211,7 @@ fn write_rules(path: &Path, flows: u32) -> Result<()> {
 }
 
 /// Writes frames as a capture file (the classic format of libpcap, little-endian, Ethernet).
-pub(crate) fn write_capture<'a>(
-    path: &Path,
-    frames: impl Iterator<Item = &'a [u8]>,
-) -> Result<()> {
+pub(crate) fn write_capture<'a>(path: &Path, frames: impl Iterator<Item = &'a [u8]>) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let header: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1];
     for word in header {

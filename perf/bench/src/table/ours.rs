@@ -32,6 +32,16 @@ fn total(footprint: &Footprint) -> usize {
     footprint.entries + footprint.index + footprint.lists
 }
 
+/// Bytes for one session of a shard that has all that a shard can have.
+pub(super) fn bytes_per_session(sessions: u32, memory: Memory) -> Result<f64> {
+    let settings = Settings {
+        per_source_limit: Some(sessions),
+        ..Settings::new(sessions)
+    };
+    let footprint = Shard::new(settings, memory)?.footprint();
+    Ok(total(&footprint) as f64 / f64::from(sessions))
+}
+
 /// A shard, and where in it each session is.
 pub(super) struct Ours {
     shard: Shard,
@@ -58,11 +68,6 @@ impl Ours {
             staged: Vec::new(),
             staged_slots: Vec::new(),
         })
-    }
-
-    /// Bytes for one session, all in.
-    pub(super) fn bytes_per_session(&self) -> f64 {
-        total(&self.shard.footprint()) as f64 / f64::from(self.shard.capacity())
     }
 
     /// Bytes that look-ups read.
