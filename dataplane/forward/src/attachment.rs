@@ -12,8 +12,8 @@ pub(crate) struct Attachment {
     /// The stations whose frames are taken in: the unit's and, while primary, the virtual one. Both
     /// are [`NOBODY`] where no packets of users are forwarded.
     stations: [u64; 2],
-    /// The station that frames leave from, as a [`Mac::word`].
-    source: u64,
+    /// The station that frames leave from.
+    source: Mac,
     /// Largest IP datagram that may leave, in bytes.
     pub(crate) mtu: u16,
 }
@@ -29,7 +29,7 @@ impl Attachment {
         let station = |mac: Option<Mac>| mac.filter(|_| carries_users).map_or(NOBODY, Mac::word);
         Self {
             stations: [station(Some(interface.mac)), station(interface.virtual_mac)],
-            source: interface.source_mac(primary).word(),
+            source: interface.source_mac(primary),
             mtu: interface.mtu,
         }
     }
@@ -44,10 +44,9 @@ impl Attachment {
         (word == self.stations[0]) | (word == self.stations[1])
     }
 
-    /// What a frame to `neighbour`, a [`Mac::word`], begins with.
-    #[inline]
-    pub(crate) fn stations_to(&self, neighbour: u64) -> Stations {
-        Stations::from_words(neighbour, self.source)
+    /// What a frame to `neighbour` begins with.
+    pub(crate) fn stations_to(&self, neighbour: Mac) -> Stations {
+        Stations::new(neighbour, self.source)
     }
 }
 
@@ -102,7 +101,7 @@ mod tests {
         let lan = interface(InterfaceRole::Traffic, Some(SHARED));
         let host = Mac([2, 0, 0, 0, 8, 8]);
         for (primary, source) in [(true, SHARED), (false, UNIT)] {
-            let stations = Attachment::new(&lan, primary).stations_to(host.word());
+            let stations = Attachment::new(&lan, primary).stations_to(host);
             let expected = [host.0, source.0].concat();
             assert_eq!(stations.as_bytes(), expected);
         }

@@ -24,16 +24,7 @@ pub struct Neighbour {
 #[derive(Debug)]
 pub struct Neighbours {
     /// A power of two, at most half full, so that every probe ends at an empty slot.
-    slots: Box<[Slot]>,
-}
-
-/// A neighbour as packets see it, or none.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slot {
-    /// Its [`Mac::word`], which is zero in an empty slot: no station has that address.
-    pub(crate) station: u64,
-    address: u32,
-    pub(crate) interface: InterfaceId,
+    slots: Box<[Option<Neighbour>]>,
 }
 
 impl Neighbours {
@@ -43,20 +34,15 @@ impl Neighbours {
         Self::build(&[])
     }
 
-    /// The table of these neighbours; of two entries for one address the later counts. One whose
-    /// Ethernet address is all zeros is nobody.
+    /// The table of these neighbours; of two entries for one address the later counts.
     #[must_use]
     pub fn build(neighbours: &[Neighbour]) -> Self {
         let mut table = Self {
-            slots: vec![Slot::default(); (neighbours.len() * 2).next_power_of_two().max(2)].into(),
+            slots: vec![None; (neighbours.len() * 2).next_power_of_two().max(2)].into(),
         };
         for neighbour in neighbours {
             let slot = table.slot(neighbour.interface, neighbour.address);
-            table.slots[slot] = Slot {
-                station: neighbour.mac.word(),
-                address: neighbour.address.to_bits(),
-                interface: neighbour.interface,
-            };
+            table.slots[slot] = Some(*neighbour);
         }
         table
     }
@@ -64,29 +50,20 @@ impl Neighbours {
     /// Ethernet address of `address` on `interface`.
     #[must_use]
     pub fn look_up(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<Mac> {
-        let slot = &self.slots[self.slot(interface, address)];
-        let [a, b, c, d, e, f, ..] = slot.station.to_le_bytes();
-        (!slot.is_empty()).then_some(Mac([a, b, c, d, e, f]))
+        self.slots[self.slot(interface, address)].map(|neighbour| neighbour.mac)
     }
 
-    /// Where in this table the neighbour is, for [`Neighbours::at`].
-    pub(crate) fn position(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<u32> {
-        let slot = self.slot(interface, address);
-        u32::try_from(slot)
-            .ok()
-            .filter(|_| !self.slots[slot].is_empty())
-    }
-
-    /// What is at a position of this table.
-    #[inline]
-    pub(crate) fn at(&self, position: u32) -> Option<Slot> {
-        self.slots.get(position as usize).copied()
+    /// Where in this table the neighbour is, and its Ethernet address.
+    pub(crate) fn find(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<(u32, Mac)> {
+        let place = self.slot(interface, address);
+        let mac = self.slots[place]?.mac;
+        Some((u32::try_from(place).ok()?, mac))
     }
 
     /// How many neighbours there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.iter().filter(|slot| !slot.is_empty()).count()
+        self.slots.iter().flatten().count()
     }
 
     /// True when there are none.
@@ -100,20 +77,13 @@ impl Neighbours {
         let key = u64::from(address.to_bits()) << 8 | u64::from(interface.0);
         let mask = self.slots.len() - 1;
         // Fibonacci hashing: the upper half of the product is well mixed.
-        let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
-        while !self.slots[at].is_empty()
-            && (self.slots[at].interface != interface
-                || self.slots[at].address != address.to_bits())
+        let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
+        while let Some(held) = &self.slots[slot]
+            && (held.interface != interface || held.address != address)
         {
-            at = (at + 1) & mask;
+            slot = (slot + 1) & mask;
         }
-        at
-    }
-}
-
-impl Slot {
-    fn is_empty(&self) -> bool {
-        self.station == 0
+        slot
     }
 }
 

@@ -47,24 +47,29 @@ struct Head {
 const HEAD_LEN: usize = 42;
 const _: () = assert!(size_of::<Head>() == HEAD_LEN);
 
-/// What a plain frame says.
+/// Who a plain packet is from and for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Plain {
+pub struct Ends {
     /// Source and destination address, eight bytes as they stand on the wire.
     pub addresses: [u8; 8],
     /// Source and destination port, four bytes as they stand on the wire.
     pub ports: [u8; 4],
-    /// [`ipv4::PROTOCOL_TCP`] or [`ipv4::PROTOCOL_UDP`].
-    pub protocol: u8,
+}
+
+/// What else of a plain packet matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plain {
     /// End of the datagram in the frame; what follows is padding.
     pub end: u16,
+    /// [`ipv4::PROTOCOL_TCP`] or [`ipv4::PROTOCOL_UDP`].
+    pub protocol: u8,
 }
 
 impl Plain {
     /// Reads a frame; `None` unless it is plain and sound. The IPv4 header checksum is verified.
     #[must_use]
     #[inline]
-    pub fn read(frame: &[u8]) -> Option<Self> {
+    pub fn read(frame: &[u8]) -> Option<(Self, Ends)> {
         let (head, _) = Head::ref_from_prefix(frame).ok()?;
         let total_len = head.total_len.get();
         let end = usize::from(total_len) + usize::from(L3);
@@ -89,13 +94,16 @@ impl Plain {
             ipv4::PROTOCOL_TCP => is_sound_tcp(frame, total_len),
             _ => false,
         };
-        sound.then_some(Self {
+        let plain = Self {
+            // At most the frame's length.
+            end: total_len.wrapping_add(L3),
+            protocol: head.protocol,
+        };
+        let ends = Ends {
             addresses: head.addresses,
             ports: head.ports,
-            protocol: head.protocol,
-            // At most the frame's length, which is below `MAX_FRAME` wherever buffers come from.
-            end: total_len.wrapping_add(L3),
-        })
+        };
+        sound.then_some((plain, ends))
     }
 
     /// The segment of a plain TCP frame that [`Plain::read`] gave this for. `None` if it is not TCP.
@@ -142,10 +150,8 @@ fn is_sound_tcp(frame: &[u8], total_len: u16) -> bool {
 pub struct Leaving {
     /// Destination and source station.
     pub stations: ethernet::Stations,
-    /// Source and destination address, as they stand on the wire.
-    pub addresses: [u8; 8],
-    /// Source and destination port, as they stand on the wire.
-    pub ports: [u8; 4],
+    /// From whom to whom.
+    pub ends: Ends,
     /// `~m + m'` summed over the words of the addresses and folded (RFC 1624 equation 3).
     pub header_delta: u16,
     /// The same over addresses and ports.
@@ -163,8 +169,8 @@ pub fn rewrite(frame: &mut [u8], plain: &Plain, to: &Leaving) {
     head.ttl = head.ttl.wrapping_sub(1);
     let header = u32::from(!head.checksum.get()) + u32::from(to.header_delta) + ONE_HOP_LESS;
     head.checksum.set(!fold_three(header));
-    head.addresses = to.addresses;
-    head.ports = to.ports;
+    head.addresses = to.ends.addresses;
+    head.ports = to.ends.ports;
     let delta = u32::from(to.transport_delta);
     if plain.protocol == ipv4::PROTOCOL_UDP {
         let old = head.udp_checksum.get();
