@@ -11,7 +11,7 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 # What builds the tests that need root.
-needing_root=tidegate-lab/namespaces,tidegated/namespaces
+needing_root=tidegate-lab/namespaces,tidegated/namespaces,tidegate-bench/namespaces
 
 # Formatting of all crates.
 step_format() { cargo_ fmt --all --check; }
@@ -60,7 +60,7 @@ step_namespaces() {
     export TIDEGATE_PROGRAMS=$RELEASE
     # As part of the workspace, so that what the step `units` has built is not built anew.
     binaries=$(test_binaries --workspace --exclude cluster --features "$needing_root" \
-        --test startup --test two_workers --test topology --test cluster) || return 1
+        --test startup --test two_workers --test topology --test cluster --test gateways) || return 1
     for binary in $binaries; do as_root "$binary" --test-threads=1 || status=1; done
     return $status
 }

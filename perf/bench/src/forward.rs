@@ -37,8 +37,8 @@ pub struct ForwardArgs {
     /// Runs of each figure.
     #[arg(long, default_value_t = 7, value_name = "N")]
     pub rounds: usize,
-    /// Millions of packets in each run.
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    /// Packets in each run.
+    #[arg(long, default_value_t = 2_000_000, value_name = "N")]
     pub packets: u64,
     /// Only these parts.
     #[arg(long, value_delimiter = ',', value_enum, value_name = "PART")]
@@ -87,6 +87,7 @@ pub fn run(args: &ForwardArgs, report: &mut Report) -> Result<()> {
         args.sessions.iter().all(|n| (1..=MOST).contains(n)),
         "sessions: 1 to {MOST}"
     );
+    ensure!(args.packets > 0, "nothing is measured without packets");
     let site = Site::of(&args.eal, &cores()?)?;
     let eal = args.eal.start(256, Vec::new())?;
     let mut bench = Bench {
@@ -137,11 +138,6 @@ impl Bench<'_> {
         args.sessions
             .iter()
             .try_for_each(|sessions| part(self, *sessions))
-    }
-
-    /// Packets in each run.
-    fn packets(&self) -> u64 {
-        self.args.packets * 1_000_000
     }
 
     fn plan(&self, sessions: u32, nat: bool) -> Plan {

@@ -14,76 +14,91 @@ use super::gateway::{Devices, Gateway, Plan, SOURCE};
 use super::lane::{Numbers, Opening, Stream, Traffic};
 use crate::{Better, Row, paired};
 
-/// Sessions where none are asked for that fit: floods are aimed at gateways of this size.
-const SESSIONS: u32 = 1_000_000;
+/// The most sessions of a gateway that is flooded: it is filled anew for each flood.
+const MOST: u32 = 1_000_000;
 /// The server to which every port is in use: flow number `VICTIM` is no session's.
 const VICTIM: u32 = Flow::COUNT - 1_000;
-/// Packets in which a flood takes what there is to be taken.
-const PRELUDE: u64 = 2_000_000;
+/// Packets of a flood between two looks at what it has taken.
+const LOOK: u64 = 20_000;
 
 impl Bench<'_> {
     pub(super) fn floods(&mut self) -> Result<()> {
-        self.syn_flood()?;
-        self.exhausted_ports()
+        let sessions = self.args.sessions.iter().copied();
+        let Some(sessions) = sessions.filter(|sessions| *sessions <= MOST).max() else {
+            return Ok(());
+        };
+        self.syn_flood(sessions)?;
+        self.exhausted_ports(sessions)
     }
 
     /// Handshakes that nobody finishes, on a table without room for one.
-    fn syn_flood(&mut self) -> Result<()> {
-        let plan = self.plan(SESSIONS, true);
-        let mut gateway = self.flooded("full", plan, Opening::Tcp)?;
+    fn syn_flood(&mut self, sessions: u32) -> Result<()> {
+        let plan = self.plan(sessions, true);
+        let mut gateway = self.flooded("full", plan, Opening::Tcp, sessions)?;
         gateway
             .lan
-            .send(Traffic::Stamped(Stream::syn_flood(SESSIONS)))?;
+            .send(Traffic::Stamped(Stream::syn_flood(sessions)))?;
         while gateway.worker.shard().len() < plan.capacity {
-            gateway.measure(10_000);
+            gateway.measure(LOOK);
         }
-        gateway.measure(PRELUDE);
-        let flood = Stream::syn_flood(SESSIONS);
-        let calm = Stream::acknowledgements(SESSIONS);
-        let gateway = self.beside_calm("SYN flood on a full table, NAT", gateway, &flood, &calm)?;
+        let flood = Stream::syn_flood(sessions);
+        let calm = Stream::acknowledgements(sessions);
+        let gateway = self.beside_calm(
+            "SYN flood on a full table, NAT",
+            sessions,
+            gateway,
+            &flood,
+            &calm,
+        )?;
         ensure!(
             gateway.worker.shard().len() == plan.capacity,
             "the table was not full"
         );
-        self.all_pass(gateway, calm)
+        all_pass(gateway, sessions, calm)
     }
 
     /// New flows to a server to which every port of the gateway's address is in use.
-    fn exhausted_ports(&mut self) -> Result<()> {
-        let plan = self.plan(SESSIONS, true);
-        let mut gateway = self.flooded("ports", plan, Opening::Udp)?;
-        let flood = Stream::port_flood(SESSIONS, Flow::number(VICTIM).server);
+    fn exhausted_ports(&mut self, sessions: u32) -> Result<()> {
+        let plan = self.plan(sessions, true);
+        let mut gateway = self.flooded("ports", plan, Opening::Udp, sessions)?;
+        let flood = Stream::port_flood(sessions, Flow::number(VICTIM).server);
         gateway.lan.send(Traffic::Stamped(flood.clone()))?;
-        gateway.measure(PRELUDE);
+        let created = |gateway: &Gateway| gateway.counters.count(Event::SessionsCreated);
+        let mut before = 0;
+        while created(&gateway) > before {
+            before = created(&gateway);
+            gateway.measure(LOOK);
+        }
         let refused = gateway.counters.dropped(Drop::NatPortsExhausted);
-        ensure!(refused > 0, "ports are left");
-        let created = gateway.counters.count(Event::SessionsCreated);
-        let calm = Stream::datagrams(SESSIONS);
-        let gateway = self.beside_calm("every port in use, NAT", gateway, &flood, &calm)?;
-        let more = gateway.counters.count(Event::SessionsCreated) - created;
+        ensure!(refused > 0, "no flow was refused");
+        let calm = Stream::datagrams(sessions);
+        let gateway =
+            self.beside_calm("every port in use, NAT", sessions, gateway, &flood, &calm)?;
+        let more = created(&gateway) - before;
         let refused = gateway.counters.dropped(Drop::NatPortsExhausted) - refused;
         ensure!(
             more < refused / 100,
-            "{more} of {refused} flows found a port: not every one was in use"
+            "{more} flows found a port and {refused} did not: not every one was in use"
         );
-        self.all_pass(gateway, calm)
+        all_pass(gateway, sessions, calm)
     }
 
-    fn flooded(&self, name: &str, plan: Plan, opening: Opening) -> Result<Gateway> {
+    fn flooded(&self, name: &str, plan: Plan, opening: Opening, sessions: u32) -> Result<Gateway> {
         let devices = Devices::from_clients(SOURCE);
         let mut gateway = Gateway::new(&self.eal, &self.pool, name, &devices, plan)?;
-        gateway.establish(opening, Numbers::Range(0, SESSIONS))?;
+        gateway.establish(opening, Numbers::Range(0, sessions))?;
         Ok(gateway)
     }
 
     fn beside_calm(
         &mut self,
         what: &str,
+        sessions: u32,
         gateway: Gateway,
         flood: &Stream,
         calm: &Stream,
     ) -> Result<Gateway> {
-        let packets = self.packets();
+        let packets = self.args.packets;
         let gateway = RefCell::new(gateway);
         let measure = |stream: &Stream| {
             let mut gateway = gateway.borrow_mut();
@@ -96,28 +111,28 @@ impl Bench<'_> {
             || measure(flood),
             || measure(calm),
         )?;
-        let (sessions, peer) = (u64::from(SESSIONS), "established sessions only");
-        let row = Row::beside(what, sessions, "cycles", peer, &cycles);
+        let peer = "established sessions only";
+        let row = Row::beside(what, u64::from(sessions), "cycles", peer, &cycles);
         self.report.push(row);
         Ok(gateway.into_inner())
     }
+}
 
-    /// Fails unless a packet of every session passes.
-    fn all_pass(&self, mut gateway: Gateway, stream: Stream) -> Result<()> {
-        let mut all: Vec<u32> = (0..SESSIONS).collect();
-        Random::new().shuffle(&mut all);
-        let lost = |gateway: &Gateway| -> u64 {
-            let drops = gateway.counters.drops();
-            let created = gateway.counters.count(Event::SessionsCreated);
-            drops.map(|(_, _, count)| count).sum::<u64>() + created
-        };
-        gateway
-            .lan
-            .send(Traffic::Stamped(stream.listed(Arc::from(all))))?;
-        let before = lost(&gateway);
-        gateway.measure(u64::from(SESSIONS));
-        let lost = lost(&gateway) - before;
-        ensure!(lost == 0, "{lost} established sessions were lost");
-        Ok(())
-    }
+/// Fails unless a packet of every session passes.
+fn all_pass(mut gateway: Gateway, sessions: u32, stream: Stream) -> Result<()> {
+    let mut all: Vec<u32> = (0..sessions).collect();
+    Random::new().shuffle(&mut all);
+    let lost = |gateway: &Gateway| -> u64 {
+        let drops = gateway.counters.drops();
+        let created = gateway.counters.count(Event::SessionsCreated);
+        drops.map(|(_, _, count)| count).sum::<u64>() + created
+    };
+    gateway
+        .lan
+        .send(Traffic::Stamped(stream.listed(Arc::from(all))))?;
+    let before = lost(&gateway);
+    gateway.measure(u64::from(sessions));
+    let lost = lost(&gateway) - before;
+    ensure!(lost == 0, "{lost} established sessions were lost");
+    Ok(())
 }

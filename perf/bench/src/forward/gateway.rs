@@ -155,38 +155,17 @@ pub(crate) fn neighbours() -> Neighbours {
     Neighbours::build(&[neighbour(LAN), neighbour(WAN)])
 }
 
-/// Opens and starts a device; its queues, those of worker `n` at index `n`.
-pub(crate) fn open(
-    eal: &Eal,
-    device: &str,
-    name: &str,
-    queues: u16,
-    pool: &Mempool,
-) -> Result<Vec<QueuePair>> {
+/// Opens and starts a device; its only queues.
+pub(crate) fn open(eal: &Eal, device: &str, name: &str, pool: &Mempool) -> Result<QueuePair> {
     let device: Device = device.parse()?;
-    let settings = PortSettings {
-        rx_queues: queues,
-        tx_queues: queues,
-        ..PortSettings::default()
-    };
-    let mut port = Port::open(eal, &device, name, &settings, pool)?;
+    let mut port = Port::open(eal, &device, name, &PortSettings::default(), pool)?;
     let (receive, transmit) = port.start()?;
-    let pair = |(receive, transmit)| QueuePair {
-        receive: Some(receive),
-        transmit,
-    };
-    Ok(receive.into_iter().zip(transmit).map(pair).collect())
-}
-
-/// The only queues of a device.
-pub(crate) fn open_single(
-    eal: &Eal,
-    device: &str,
-    name: &str,
-    pool: &Mempool,
-) -> Result<QueuePair> {
-    let queues = open(eal, device, name, 1, pool)?;
-    queues.into_iter().next().context("a device has no queue")
+    let receive = receive.into_iter().next();
+    let transmit = transmit.into_iter().next();
+    Ok(QueuePair {
+        receive,
+        transmit: transmit.context("a device has no queue")?,
+    })
 }
 
 /// The time of a worker's turns, from the cycle counter.
@@ -252,8 +231,6 @@ impl Gateway {
         plan: Plan,
         workers: u16,
     ) -> Result<Vec<Self>> {
-        let lan = open(eal, &devices.lan, &format!("{name}_lan"), workers, pool)?;
-        let wan = open(eal, &devices.wan, &format!("{name}_wan"), workers, pool)?;
         let settings = Settings {
             seed: 0x5eed_0f7a_b1e5_0001,
             ..Settings::new(plan.capacity)
@@ -265,12 +242,12 @@ impl Gateway {
         let (rings, control) = connect(workers, RingSizes::default(), plan.range_of);
         let snapshot = Publisher::new(snapshot(eal, plan.nat, workers)?);
         let neighbours = Publisher::new(neighbours());
-        let ports = lan.into_iter().zip(wan);
         let ends = rings.into_iter().zip(control);
         let mut gateways = Vec::new();
-        for (index, (((lan, wan), shard), (rings, control))) in
-            (0..).zip(ports.zip(shards).zip(ends))
-        {
+        for (index, (shard, (rings, control))) in (0..).zip(shards.into_iter().zip(ends)) {
+            // Devices of its own: the queues of one net_null count in the same cache lines.
+            let lan = open(eal, &devices.lan, &format!("{name}_lan{index}"), pool)?;
+            let wan = open(eal, &devices.wan, &format!("{name}_wan{index}"), pool)?;
             let (lan, lan_remote) = Lane::new(lan, pool, mac(LAN));
             let (wan, wan_remote) = Lane::new(wan, pool, mac(WAN));
             let sink = if devices.sink == LAN {

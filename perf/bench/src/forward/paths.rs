@@ -25,7 +25,7 @@ impl Bench<'_> {
         let mut nat = self.datagrams("nat", sessions, true)?;
         let mut wire = Wire::new(&self.eal, &self.pool, "wire", SOURCE)?;
         wire.remote.send(stream())?;
-        let packets = self.packets();
+        let packets = self.args.packets;
         // All in one round, so that their differences mean something.
         let mut figures: [Vec<f64>; 5] = Default::default();
         for _ in 0..self.args.rounds {
@@ -73,7 +73,7 @@ impl Bench<'_> {
     }
 
     fn tcp_and_imix(&mut self, sessions: u32, nat: bool) -> Result<()> {
-        let packets = self.packets();
+        let packets = self.args.packets;
         for (what, opening, stream) in [
             ("TCP 64 B", Opening::Tcp, Stream::acknowledgements(sessions)),
             ("UDP IMIX", Opening::Udp, Stream::imix(sessions)),
@@ -95,7 +95,7 @@ impl Bench<'_> {
     }
 
     fn replies(&mut self, sessions: u32, nat: bool) -> Result<()> {
-        let packets = self.packets();
+        let packets = self.args.packets;
         let mut gateway = self.gateway("servers", &Devices::from_servers(), sessions, nat)?;
         let ports = gateway.establish(Opening::Udp, Numbers::Range(0, sessions))?;
         gateway.wan.send(Traffic::Stamped(if nat {
@@ -119,7 +119,7 @@ impl Bench<'_> {
         self.each(|bench, sessions| {
             let mut sketch = program.start(&bench.site, sessions)?;
             let mut gateway = bench.datagrams("nat", sessions, true)?;
-            let packets = bench.packets();
+            let packets = bench.args.packets;
             let cycles = paired(
                 bench.args.rounds,
                 Better::Less,
@@ -139,7 +139,7 @@ impl Bench<'_> {
     }
 
     fn many_beside_few(&mut self) -> Result<()> {
-        let packets = self.packets();
+        let packets = self.args.packets;
         let mut many = self.datagrams("many", MANY, true)?;
         let mut few = self.datagrams("few", FEW, true)?;
         let cycles = paired(
@@ -158,7 +158,7 @@ impl Bench<'_> {
 
     /// Beside a program that looks at no packet.
     pub(super) fn beside_testpmd(&mut self) -> Result<()> {
-        let packets = self.packets();
+        let packets = self.args.packets;
         let gateway = RefCell::new(self.datagrams("plain", FEW, false)?);
         for mode in testpmd::Mode::ALL {
             let mut testpmd = testpmd::Testpmd::start(&self.site, mode)?;

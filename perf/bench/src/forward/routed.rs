@@ -21,11 +21,8 @@ const MOST_BY_PREFIX: u32 = 100_000;
 impl Bench<'_> {
     pub(super) fn beside_l3fwd(&mut self) -> Result<()> {
         let program = l3fwd::Program::compile(&self.workshop)?;
-        let flows: Vec<u32> = self.args.sessions.iter().copied().collect();
-        let flows: Vec<u32> = flows
-            .into_iter()
-            .filter(|flows| (1_000..=MOST).contains(flows))
-            .collect();
+        let mut flows = self.args.sessions.clone();
+        flows.retain(|flows| (1_000..=MOST).contains(flows));
         let Some(most) = flows.iter().max() else {
             return Ok(());
         };
@@ -87,7 +84,7 @@ impl Bench<'_> {
         look_up: LookUp,
         peer: &mut L3fwd,
     ) -> Result<()> {
-        let packets = self.packets();
+        let packets = self.args.packets;
         let source = |name: &str| {
             let file = capture.display();
             format!("vdev:net_pcap_{name},rx_pcap={file},infinite_rx=1")

@@ -8,7 +8,7 @@ use packet::plain::Plain;
 use session::{Hit, Key, Shard};
 
 use super::flow::SHORTEST;
-use super::gateway::{self, LAN, SINK, WAN, open_single, per_packet};
+use super::gateway::{self, LAN, SINK, WAN, open, per_packet};
 use super::lane::{Lane, Remote, Traffic};
 
 /// Two lanes that are connected by nothing but a loop.
@@ -33,8 +33,8 @@ pub(crate) enum Stage<'a> {
 impl Wire {
     /// A wire from `source` to a device of its own kind that forgets everything.
     pub(crate) fn new(eal: &Eal, pool: &Mempool, name: &str, source: &str) -> Result<Self> {
-        let source = open_single(eal, source, &format!("{name}_source"), pool)?;
-        let sink = open_single(eal, SINK, &format!("{name}_sink"), pool)?;
+        let source = open(eal, source, &format!("{name}_source"), pool)?;
+        let sink = open(eal, SINK, &format!("{name}_sink"), pool)?;
         let (source, remote) = Lane::new(source, pool, gateway::mac(LAN));
         let (sink, sink_remote) = Lane::new(sink, pool, gateway::mac(WAN));
         sink_remote.send(Traffic::AsItIs)?;
