@@ -1,7 +1,8 @@
 //! What the way of a plain packet needs of an interface: a few words, derived from the
 //! [`Interface`] and the unit's role when they are published, not for each packet.
 
-use packet::{Mac, ethernet};
+use packet::Mac;
+use packet::ethernet::Stations;
 
 use crate::interface::{Interface, InterfaceRole};
 
@@ -12,7 +13,7 @@ pub(crate) struct Attachment {
     /// are [`NOBODY`] where no packets of users are forwarded.
     stations: [u64; 2],
     /// The station that frames leave from.
-    pub(crate) source: Mac,
+    source: Mac,
     /// Largest IP datagram that may leave, in bytes.
     pub(crate) mtu: u16,
 }
@@ -25,7 +26,7 @@ const NOBODY: u64 = u64::MAX;
 impl Attachment {
     pub(crate) fn new(interface: &Interface, primary: bool) -> Self {
         let carries_users = primary && interface.role == InterfaceRole::Traffic;
-        let station = |mac: Option<Mac>| mac.filter(|_| carries_users).map_or(NOBODY, masked);
+        let station = |mac: Option<Mac>| mac.filter(|_| carries_users).map_or(NOBODY, Mac::word);
         Self {
             stations: [station(Some(interface.mac)), station(interface.virtual_mac)],
             source: interface.source_mac(primary),
@@ -43,22 +44,16 @@ impl Attachment {
         (word == self.stations[0]) | (word == self.stations[1])
     }
 
-    /// Destination and source of a frame that leaves to `neighbour`.
-    #[inline]
-    pub(crate) fn stations_to(&self, neighbour: Mac) -> [u8; ethernet::STATIONS_LEN] {
-        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (neighbour.0, self.source.0);
-        [a, b, c, d, e, f, g, h, i, j, k, l]
+    /// What a frame to `neighbour` begins with.
+    pub(crate) fn stations_to(&self, neighbour: Mac) -> Stations {
+        Stations::new(neighbour, self.source)
     }
-}
-
-fn masked(mac: Mac) -> u64 {
-    let [a, b, c, d, e, f] = mac.0;
-    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zerocopy::IntoBytes;
 
     const UNIT: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const SHARED: Mac = Mac([2, 0, 0, 0, 0, 9]);
@@ -104,8 +99,11 @@ mod tests {
     #[test]
     fn frames_leave_from_the_virtual_station_while_primary() {
         let lan = interface(InterfaceRole::Traffic, Some(SHARED));
-        let to = Attachment::new(&lan, true).stations_to(Mac([1, 2, 3, 4, 5, 6]));
-        assert_eq!(to, [1, 2, 3, 4, 5, 6, 2, 0, 0, 0, 0, 9]);
-        assert_eq!(Attachment::new(&lan, false).source, UNIT);
+        let host = Mac([2, 0, 0, 0, 8, 8]);
+        for (primary, source) in [(true, SHARED), (false, UNIT)] {
+            let stations = Attachment::new(&lan, primary).stations_to(host);
+            let expected = [host.0, source.0].concat();
+            assert_eq!(stations.as_bytes(), expected);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! buffer out of `mbufs`; everything after that skips the empty place.
 
 use dpdk::{Burst, Mbuf};
-use packet::plain::Plain;
+use packet::plain::{Ends, Plain};
 use packet::{Fragment, Kind, Layout, Tuple};
 use session::{Hit, Key};
 
@@ -98,26 +98,37 @@ impl Batch {
 
     /// Adds a plain packet. A burst never has more packets than there are places.
     #[inline]
-    pub(crate) fn push_plain(&mut self, ingress: InterfaceId, mbuf: Mbuf, plain: Plain) {
+    pub(crate) fn push_plain(
+        &mut self,
+        ingress: InterfaceId,
+        mbuf: Mbuf,
+        (plain, ends): (Plain, Ends),
+    ) {
         let position = self.len;
-        self.mbufs[position] = Some(mbuf);
-        self.ingress[position] = ingress;
-        let addresses = u64::from_ne_bytes(plain.addresses);
-        let ports = u32::from_ne_bytes(plain.ports);
+        let addresses = u64::from_ne_bytes(ends.addresses);
+        let ports = u32::from_ne_bytes(ends.ports);
         self.keys[position] = Key::v4(addresses, ports, plain.protocol);
         self.plains[position] = plain;
         self.plain |= 1 << position;
-        self.len += 1;
+        self.place(ingress, mbuf);
     }
 
     /// Adds any other packet.
     pub(crate) fn push(&mut self, ingress: InterfaceId, mbuf: Mbuf, layout: &Layout, tuple: Tuple) {
         let position = self.len;
-        self.mbufs[position] = Some(mbuf);
-        self.ingress[position] = ingress;
         self.keys[position] = Key::from(&tuple);
         self.layouts[position] = *layout;
         self.tuples[position] = tuple;
+        self.place(ingress, mbuf);
+    }
+
+    #[inline]
+    fn place(&mut self, ingress: InterfaceId, mbuf: Mbuf) {
+        self.ingress[self.len] = ingress;
+        let before = self.mbufs[self.len].replace(mbuf);
+        debug_assert!(before.is_none(), "a packet was forgotten");
+        // Spares the packet the question whether there is something to free.
+        std::mem::forget(before);
         self.len += 1;
     }
 

@@ -30,6 +30,7 @@ mod reassembly;
 mod rings;
 mod route;
 mod snapshot;
+mod ways;
 mod worker;
 
 pub use counters::{Drop, Event, MAX_COUNTED_POLICIES, Traffic, WorkerCounters};

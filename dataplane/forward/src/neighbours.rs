@@ -53,18 +53,11 @@ impl Neighbours {
         self.slots[self.slot(interface, address)].map(|neighbour| neighbour.mac)
     }
 
-    /// Where in this table the neighbour is, for [`Neighbours::at`].
-    pub(crate) fn position(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<u32> {
-        let slot = self.slot(interface, address);
-        u32::try_from(slot)
-            .ok()
-            .filter(|_| self.slots[slot].is_some())
-    }
-
-    /// The neighbour at a position of this table.
-    #[inline]
-    pub(crate) fn at(&self, position: u32) -> Option<&Neighbour> {
-        self.slots.get(position as usize)?.as_ref()
+    /// Where in this table the neighbour is, and its Ethernet address.
+    pub(crate) fn find(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<(u32, Mac)> {
+        let place = self.slot(interface, address);
+        let mac = self.slots[place]?.mac;
+        Some((u32::try_from(place).ok()?, mac))
     }
 
     /// How many neighbours there are.

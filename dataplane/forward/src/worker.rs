@@ -36,6 +36,7 @@ use crate::publish::{Published, Subscription};
 use crate::reassembly::Datagrams;
 use crate::rings::{PuntReason, Punted, WorkerRings};
 use crate::snapshot::Snapshot;
+use crate::ways::Ways;
 
 mod admit;
 mod answer;
@@ -102,9 +103,7 @@ struct Core<P> {
     chooser: PortChooser,
     replies: TokenBucket,
     datagrams: Datagrams,
-    /// Number of the configuration, role and neighbours together; sessions remember their way out
-    /// with it, and whoever remembers another number has to ask again.
-    epoch: u32,
+    ways: Ways,
     /// Tick of the last turn that finished its ageing.
     aged: Tick,
     burst: Burst,
@@ -145,7 +144,7 @@ impl<P: PortIo> Worker<P> {
                 chooser: PortChooser::default(),
                 replies: TokenBucket::default(),
                 datagrams: Datagrams::new(),
-                epoch: 0,
+                ways: Ways::new(),
                 aged: Tick(0),
                 burst: Burst::new(),
                 batch: Batch::new(),
@@ -168,8 +167,7 @@ impl<P: PortIo> Worker<P> {
         );
         if seen != self.seen {
             self.seen = seen;
-            // Zero is of no epoch.
-            self.core.epoch = self.core.epoch.wrapping_add(1).max(1);
+            self.core.ways.begin_epoch();
         }
         self.core.turn(&scene)
     }
@@ -205,9 +203,7 @@ impl<P: PortIo> Core<P> {
         }
         let mut burst = std::mem::take(&mut self.burst);
         burst.iter().for_each(Mbuf::prefetch);
-        for mbuf in burst.drain() {
-            self.parse(scene, Origin::Port, interface, mbuf);
-        }
+        self.parse(scene, Origin::Port, interface, burst.drain());
         self.burst = burst;
         self.run(scene, Origin::Port);
         received
@@ -221,7 +217,8 @@ impl<P: PortIo> Core<P> {
             while taken < Burst::CAPACITY
                 && let Ok(handed) = self.rings.from_workers[worker].pop()
             {
-                self.parse(scene, Origin::Worker, handed.ingress, handed.mbuf);
+                let frame = std::iter::once(handed.mbuf);
+                self.parse(scene, Origin::Worker, handed.ingress, frame);
                 taken += 1;
             }
             if taken > 0 {

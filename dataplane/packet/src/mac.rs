@@ -35,6 +35,15 @@ impl Mac {
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 != 0
     }
+
+    /// The address as the lower 48 bits of a word, the first byte lowest: as a frame's first eight
+    /// bytes are loaded by a little-endian machine.
+    #[must_use]
+    #[inline]
+    pub const fn word(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
 }
 
 impl fmt::Display for Mac {

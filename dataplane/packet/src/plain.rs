@@ -9,7 +9,7 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::checksum::{self, fold};
+use crate::checksum::{self, fold_three};
 use crate::{ethernet, ipv4, tcp};
 
 /// Start of the IPv4 header.
@@ -20,13 +20,13 @@ const L4: u16 = L3 + ipv4::HEADER_LEN;
 const FRAGMENTED: u16 = ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK;
 /// What a lower TTL adds to the sum over a header: `~m + m'` of the word that holds it, whatever
 /// the word was (RFC 1624 equation 3).
-const ONE_HOP_LESS: u64 = 0xfeff;
+const ONE_HOP_LESS: u32 = 0xfeff;
 
 /// Everything of a plain frame up to the ports and what follows them in UDP.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Head {
-    stations: [u8; ethernet::STATIONS_LEN],
+    stations: ethernet::Stations,
     ether_type: U16,
     version_ihl: u8,
     traffic_class: u8,
@@ -47,24 +47,29 @@ struct Head {
 const HEAD_LEN: usize = 42;
 const _: () = assert!(size_of::<Head>() == HEAD_LEN);
 
-/// What a plain frame says.
+/// Who a plain packet is from and for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Plain {
+pub struct Ends {
     /// Source and destination address, eight bytes as they stand on the wire.
     pub addresses: [u8; 8],
     /// Source and destination port, four bytes as they stand on the wire.
     pub ports: [u8; 4],
-    /// [`ipv4::PROTOCOL_TCP`] or [`ipv4::PROTOCOL_UDP`].
-    pub protocol: u8,
+}
+
+/// What else of a plain packet matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plain {
     /// End of the datagram in the frame; what follows is padding.
     pub end: u16,
+    /// [`ipv4::PROTOCOL_TCP`] or [`ipv4::PROTOCOL_UDP`].
+    pub protocol: u8,
 }
 
 impl Plain {
     /// Reads a frame; `None` unless it is plain and sound. The IPv4 header checksum is verified.
     #[must_use]
     #[inline]
-    pub fn read(frame: &[u8]) -> Option<Self> {
+    pub fn read(frame: &[u8]) -> Option<(Self, Ends)> {
         let (head, _) = Head::ref_from_prefix(frame).ok()?;
         let total_len = head.total_len.get();
         let end = usize::from(total_len) + usize::from(L3);
@@ -89,13 +94,16 @@ impl Plain {
             ipv4::PROTOCOL_TCP => is_sound_tcp(frame, total_len),
             _ => false,
         };
-        sound.then_some(Self {
+        let plain = Self {
+            // At most the frame's length.
+            end: total_len.wrapping_add(L3),
+            protocol: head.protocol,
+        };
+        let ends = Ends {
             addresses: head.addresses,
             ports: head.ports,
-            protocol: head.protocol,
-            // At most the frame's length, which is below `MAX_FRAME` wherever buffers come from.
-            end: total_len.wrapping_add(L3),
-        })
+        };
+        sound.then_some((plain, ends))
     }
 
     /// The segment of a plain TCP frame that [`Plain::read`] gave this for. `None` if it is not TCP.
@@ -141,11 +149,9 @@ fn is_sound_tcp(frame: &[u8], total_len: u16) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
     /// Destination and source station.
-    pub stations: [u8; ethernet::STATIONS_LEN],
-    /// Source and destination address, as they stand on the wire.
-    pub addresses: [u8; 8],
-    /// Source and destination port, as they stand on the wire.
-    pub ports: [u8; 4],
+    pub stations: ethernet::Stations,
+    /// From whom to whom.
+    pub ends: Ends,
     /// `~m + m'` summed over the words of the addresses and folded (RFC 1624 equation 3).
     pub header_delta: u16,
     /// The same over addresses and ports.
@@ -161,20 +167,20 @@ pub fn rewrite(frame: &mut [u8], plain: &Plain, to: &Leaving) {
     };
     head.stations = to.stations;
     head.ttl = head.ttl.wrapping_sub(1);
-    let header = u64::from(!head.checksum.get()) + u64::from(to.header_delta) + ONE_HOP_LESS;
-    head.checksum.set(!fold(header));
-    head.addresses = to.addresses;
-    head.ports = to.ports;
-    let delta = u64::from(to.transport_delta);
+    let header = u32::from(!head.checksum.get()) + u32::from(to.header_delta) + ONE_HOP_LESS;
+    head.checksum.set(!fold_three(header));
+    head.addresses = to.ends.addresses;
+    head.ports = to.ends.ports;
+    let delta = u32::from(to.transport_delta);
     if plain.protocol == ipv4::PROTOCOL_UDP {
         let old = head.udp_checksum.get();
         if old != 0 {
-            let new = !fold(u64::from(!old) + delta);
+            let new = !fold_three(u32::from(!old) + delta);
             head.udp_checksum.set(checksum::nonzero(new));
         }
     } else if let Some(field) = rest.get_mut(8..10).and_then(|f| f.first_chunk_mut::<2>()) {
         let old = u16::from_be_bytes(*field);
-        *field = (!fold(u64::from(!old) + delta)).to_be_bytes();
+        *field = (!fold_three(u32::from(!old) + delta)).to_be_bytes();
     }
 }
 

@@ -1,10 +1,11 @@
 //! The parse stage: which frames become packets of users, and which are somebody else's business.
 
 use dpdk::Mbuf;
-use packet::plain::Plain;
+use packet::plain::{Ends, Plain};
 use packet::{Fragment, Kind, Layout, Mac, Malformed, toeplitz};
 
 use super::{Core, Origin, Scene};
+use crate::attachment::Attachment;
 use crate::counters::Drop;
 use crate::interface::{Interface, InterfaceId, InterfaceRole};
 use crate::port::PortIo;
@@ -22,23 +23,20 @@ enum Class {
 }
 
 impl<P: PortIo> Core<P> {
-    /// Parses one frame; packets of users join the batch.
-    #[inline]
+    /// Parses frames of one interface; packets of users join the batch.
     pub(super) fn parse(
         &mut self,
         scene: &Scene<'_>,
         origin: Origin,
         ingress: InterfaceId,
-        mbuf: Mbuf,
+        frames: impl Iterator<Item = Mbuf>,
     ) {
-        if let Some(attachment) = scene.snapshot.attachment(ingress)
-            && attachment.takes_in(mbuf.data())
-            && !is_tagged(&mbuf)
-            && let Some(plain) = Plain::read(mbuf.data())
-        {
-            self.batch.push_plain(ingress, mbuf, plain);
-        } else {
-            self.parse_general(scene, origin, ingress, mbuf);
+        let attachment = scene.snapshot.attachment(ingress);
+        for mbuf in frames {
+            match attachment.and_then(|attachment| read_plain(attachment, &mbuf)) {
+                Some(plain) => self.batch.push_plain(ingress, mbuf, plain),
+                None => self.parse_general(scene, origin, ingress, mbuf),
+            }
         }
     }
 
@@ -119,6 +117,14 @@ impl<P: PortIo> Core<P> {
             None => self.counters.lose(Drop::Fragment),
         }
     }
+}
+
+/// Reads a plain packet of users.
+#[inline]
+fn read_plain(attachment: &Attachment, mbuf: &Mbuf) -> Option<(Plain, Ends)> {
+    let frame = mbuf.data();
+    let ours = attachment.takes_in(frame) && !is_tagged(mbuf);
+    ours.then(|| Plain::read(frame)).flatten()
 }
 
 /// True when the device took off the tag of a VLAN. The upper bits of a tag are its priority, which

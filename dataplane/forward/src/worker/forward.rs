@@ -7,21 +7,21 @@ use std::net::Ipv4Addr;
 
 use dpdk::Mbuf;
 use packet::icmp::Problem;
-use packet::plain::{self, Leaving};
+use packet::plain::{self, Ends, Leaving};
 use packet::{Layout, Mac, Tuple, ethernet};
-use session::{Hit, Path, Rewrite};
+use session::{Hit, Rewrite};
 use zerocopy::FromBytes;
 
 use super::answer::Answer;
 use super::{Core, Scene};
-use crate::attachment::Attachment;
+use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::fragment;
 use crate::interface::{Interface, InterfaceId};
-use crate::neighbours::Neighbour;
 use crate::port::PortIo;
 use crate::rings::PuntReason;
 use crate::route::Hop;
+use crate::ways::Way;
 
 /// What the route stage says about a packet.
 enum Passage<'a> {
@@ -46,7 +46,8 @@ enum Progress {
 impl<P: PortIo> Core<P> {
     /// Sends every packet of the burst that has a session on its way.
     pub(super) fn forward(&mut self, scene: &Scene<'_>) {
-        for position in 0..self.batch.len {
+        // Never more, but the compiler does not know.
+        for position in 0..self.batch.len.min(CAPACITY) {
             let progress = match self.batch.is_plain(position) {
                 true => self.forward_plain(scene, position),
                 false => Progress::None,
@@ -72,54 +73,39 @@ impl<P: PortIo> Core<P> {
             None => return Progress::None,
         };
         let plain = self.batch.plains[position];
-        let Some((neighbour, egress)) = self.way_out(scene, hit, &rewrite) else {
+        let remembered = self.ways.remembered(rewrite.path).copied();
+        let Some(way) = remembered.or_else(|| self.work_out_way(scene, hit, &rewrite)) else {
             return Progress::Tracked;
         };
-        if plain.datagram_len() > egress.mtu {
+        if plain.datagram_len() > way.mtu {
             return Progress::Tracked;
         }
         let Some(mut mbuf) = self.batch.mbufs[position].take() else {
             return Progress::Done;
         };
         let leaving = Leaving {
-            stations: egress.stations_to(neighbour.mac),
-            addresses: rewrite.addresses.to_ne_bytes(),
-            ports: rewrite.ports.to_ne_bytes(),
+            stations: way.stations,
+            ends: Ends {
+                addresses: rewrite.addresses.to_ne_bytes(),
+                ports: rewrite.ports.to_ne_bytes(),
+            },
             header_delta: rewrite.header_delta,
             transport_delta: rewrite.transport_delta,
         };
         plain::rewrite(mbuf.data_mut(), &plain, &leaving);
         trim(&mut mbuf, plain.end);
-        self.egress.send(neighbour.interface, mbuf);
+        self.egress.send(way.interface, mbuf);
         Progress::Done
-    }
-
-    /// The neighbour that packets of `hit` go to and the interface that it is on, as the session
-    /// remembers it from the last packet, if nothing was published since.
-    #[inline]
-    fn way_out<'a>(
-        &mut self,
-        scene: &Scene<'a>,
-        hit: Hit,
-        rewrite: &Rewrite,
-    ) -> Option<(&'a Neighbour, &'a Attachment)> {
-        let index = match rewrite.path.epoch == self.epoch {
-            true => rewrite.path.index,
-            false => self.find_way_out(scene, hit, rewrite)?,
-        };
-        let neighbour = scene.neighbours.at(index)?;
-        Some((neighbour, scene.snapshot.attachment(neighbour.interface)?))
     }
 
     /// Asks routes and neighbours, and lets the session remember the answer.
     #[cold]
-    fn find_way_out(&mut self, scene: &Scene<'_>, hit: Hit, rewrite: &Rewrite) -> Option<u32> {
+    fn work_out_way(&mut self, scene: &Scene<'_>, hit: Hit, rewrite: &Rewrite) -> Option<Way> {
         let [.., a, b, c, d] = rewrite.addresses.to_ne_bytes();
         let hop = scene.snapshot.way_to(Ipv4Addr::new(a, b, c, d))?;
-        let index = scene.neighbours.position(hop.interface, hop.neighbour)?;
-        let epoch = self.epoch;
-        self.shard.set_path(hit, Path { index, epoch });
-        Some(index)
+        let (path, way) = self.ways.work_out(scene.snapshot, scene.neighbours, hop)?;
+        self.shard.set_path(hit, path);
+        Some(way)
     }
 
     /// Sends a packet of any kind on its way.

@@ -3,7 +3,10 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Fragment, Kind, Layout, Malformed, Tuple, decrement_ttl, parse, samples, translate};
+use crate::checksum::fold;
+use crate::{
+    Fragment, Kind, Layout, Mac, Malformed, Tuple, decrement_ttl, parse, samples, translate,
+};
 
 /// What `parse` would have to say of a frame that is plain.
 fn is_plain(frame: &[u8], layout: &Layout) -> bool {
@@ -33,9 +36,9 @@ fn is_semantic(reason: Malformed) -> bool {
     )
 }
 
-fn tuple_of(plain: &Plain) -> Tuple {
-    let [a, b, c, d, e, f, g, h] = plain.addresses;
-    let [i, j, k, l] = plain.ports;
+fn tuple_of((plain, ends): &(Plain, Ends)) -> Tuple {
+    let [a, b, c, d, e, f, g, h] = ends.addresses;
+    let [i, j, k, l] = ends.ports;
     Tuple::v4(
         Ipv4Addr::new(a, b, c, d),
         u16::from_be_bytes([i, j]),
@@ -47,9 +50,9 @@ fn tuple_of(plain: &Plain) -> Tuple {
 
 fn agree(frame: &[u8]) -> Result<(), TestCaseError> {
     match (Plain::read(frame), parse(frame)) {
-        (Some(plain), Ok(layout)) => {
+        (Some((plain, ends)), Ok(layout)) => {
             prop_assert!(is_plain(frame, &layout));
-            prop_assert_eq!(tuple_of(&plain), layout.tuple);
+            prop_assert_eq!(tuple_of(&(plain, ends)), layout.tuple);
             prop_assert_eq!(plain.end, layout.end);
             prop_assert_eq!(plain.datagram_len(), layout.datagram_len());
             prop_assert_eq!(plain.segment(frame), tcp::Segment::read(frame, &layout));
@@ -71,16 +74,15 @@ fn leaving(from: &Tuple, to: &Tuple) -> Leaving {
         .sum();
     let ports = difference(from.src_port, to.src_port) + difference(from.dst_port, to.dst_port);
     let mut out = Leaving {
-        stations: [2, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 9],
-        addresses: [0; 8],
-        ports: [0; 4],
+        stations: ethernet::Stations::new(Mac([2, 0, 0, 0, 0, 8]), Mac([2, 0, 0, 0, 0, 9])),
+        ends: Ends::default(),
         header_delta: fold(addresses),
         transport_delta: fold(addresses + ports),
     };
-    out.addresses[..4].copy_from_slice(&new[0].octets());
-    out.addresses[4..].copy_from_slice(&new[1].octets());
-    out.ports[..2].copy_from_slice(&to.src_port.to_be_bytes());
-    out.ports[2..].copy_from_slice(&to.dst_port.to_be_bytes());
+    out.ends.addresses[..4].copy_from_slice(&new[0].octets());
+    out.ends.addresses[4..].copy_from_slice(&new[1].octets());
+    out.ends.ports[..2].copy_from_slice(&to.src_port.to_be_bytes());
+    out.ends.ports[2..].copy_from_slice(&to.dst_port.to_be_bytes());
     out
 }
 
@@ -93,7 +95,7 @@ fn with_one_zero(mut frame: Vec<u8>, protocol: u8) -> Vec<u8> {
 }
 
 fn rewritten_alike(frame: &[u8], to: Tuple) -> Result<(), TestCaseError> {
-    let (Some(plain), Ok(layout)) = (Plain::read(frame), parse(frame)) else {
+    let (Some((plain, _)), Ok(layout)) = (Plain::read(frame), parse(frame)) else {
         return Ok(());
     };
     let to = Tuple {
@@ -106,7 +108,7 @@ fn rewritten_alike(frame: &[u8], to: Tuple) -> Result<(), TestCaseError> {
     let mut slow = frame.to_vec();
     translate(&mut slow, &layout, &to);
     decrement_ttl(&mut slow, &layout);
-    slow[..12].copy_from_slice(&leaving.stations);
+    slow[..12].copy_from_slice(&[2, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 9]);
     let protocol = plain.protocol;
     prop_assert_eq!(with_one_zero(fast, protocol), with_one_zero(slow, protocol));
     Ok(())
@@ -179,8 +181,9 @@ fn udp_without_a_checksum() {
         .unwrap();
     frame[40..42].fill(0);
     let to = Tuple::v4([10, 1, 2, 3].into(), 9, [10, 3, 2, 1].into(), 8, 17);
-    let plain = Plain::read(&frame).unwrap();
-    rewrite(&mut frame, &plain, &leaving(&tuple_of(&plain), &to));
+    let (plain, ends) = Plain::read(&frame).unwrap();
+    let leaving = leaving(&tuple_of(&(plain, ends)), &to);
+    rewrite(&mut frame, &plain, &leaving);
     assert_eq!(frame[40..42], [0, 0]);
     assert_eq!(parse(&frame).unwrap().tuple, to);
 }

@@ -99,9 +99,9 @@ impl Work {
     fn parse(&mut self, burst: &Burst) -> usize {
         let mut parsed = 0;
         for (key, mbuf) in self.keys.iter_mut().zip(burst.iter()) {
-            if let Some(plain) = Plain::read(mbuf.data()) {
-                let addresses = u64::from_ne_bytes(plain.addresses);
-                let ports = u32::from_ne_bytes(plain.ports);
+            if let Some((plain, ends)) = Plain::read(mbuf.data()) {
+                let addresses = u64::from_ne_bytes(ends.addresses);
+                let ports = u32::from_ne_bytes(ends.ports);
                 *key = Key::v4(addresses, ports, plain.protocol);
                 parsed += usize::from(usize::from(plain.end) <= SHORTEST);
             }
