@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(count(&page, "h2"), 1);
         // One more for the header.
         assert_eq!(count(&page, "tr"), report.rows().len() + 1);
-        assert_eq!(count(&page, "svg"), 6);
+        assert_eq!(count(&page, "svg"), 4);
         let text: String = page.descendants().filter_map(|node| node.text()).collect();
         for said in ["Forwarding & <more>", "l3fwd <em>", "--a=<b>&\"c\""] {
             assert!(text.contains(said), "{said}");

@@ -1,6 +1,7 @@
 //! Figures over the number of sessions: ours, and each peer's.
 
 use super::scale::{Scale, readable, thousands};
+use super::stages;
 use super::svg::{Anchor, Svg};
 use crate::Row;
 
@@ -36,12 +37,14 @@ impl<'a> Series<'a> {
     }
 }
 
-/// A plot for each thing that was measured at more than one number of sessions.
+/// A plot for each thing that was measured at more than one number of sessions, but for stages, which
+/// say something only side by side.
 pub(super) fn plots(rows: &[Row]) -> String {
     let mut things: Vec<(&str, &str)> = Vec::new();
     for row in rows {
         let thing = (row.what.as_str(), row.unit.as_str());
-        if row.sessions > 0 && !things.contains(&thing) {
+        let is_stage = row.what.starts_with(stages::PREFIX);
+        if row.sessions > 0 && !is_stage && !things.contains(&thing) {
             things.push(thing);
         }
     }

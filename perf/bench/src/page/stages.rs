@@ -7,7 +7,8 @@ use super::scale::{readable, thousands};
 use super::svg::{Anchor, Svg};
 use crate::Row;
 
-const PREFIX: &str = "stage: ";
+/// What the rows of stages begin with.
+pub(super) const PREFIX: &str = "stage: ";
 /// The rows that end the ladder, and what they add to the one before.
 const WHOLE: [(&str, &str); 2] = [
     ("UDP 64 B, no NAT", "the rest: policy, state, route, send"),
