@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use cluster::{LinkId, Node, Time, UnitId};
-use config::{Config, Idle};
+use config::Config;
 use crossbeam::channel::Receiver;
 use dpdk::{Burst, Eal, Port};
 use forward::{
@@ -40,11 +40,9 @@ mod intake;
 mod operate;
 mod report;
 
-/// Longest pause where workers sleep: what a frame or an operator waits at most.
+/// Longest pause: what a frame or an operator waits at most. Also where workers spin, since nothing
+/// that is decided here is worth a core that only looks: what must not wait, workers do themselves.
 const LONGEST_PAUSE: Duration = Duration::from_micros(500);
-/// Longest pause where they spin. Nothing that is decided here is worth a core that only looks: what
-/// must not wait, the workers do themselves.
-const LONGEST_PAUSE_SPINNING: Duration = Duration::from_micros(50);
 /// A worker that did not turn for so long is stuck. Above what a busy machine keeps a thread waiting.
 const WORKER_PATIENCE: Duration = Duration::from_millis(250);
 /// How long a start waits to learn how its links and workers are.
@@ -197,19 +195,12 @@ impl Control {
         self.take_stock();
         while !self.left {
             let deadline = self.turn();
-            let pause = deadline.since(self.clock.now()).min(self.longest_pause());
+            let pause = deadline.since(self.clock.now()).min(LONGEST_PAUSE);
             if !pause.is_zero() {
                 std::thread::sleep(pause);
             }
         }
         self.end_workers();
-    }
-
-    fn longest_pause(&self) -> Duration {
-        match self.config.cpu.idle {
-            Idle::Sleep => LONGEST_PAUSE,
-            Idle::Spin => LONGEST_PAUSE_SPINNING,
-        }
     }
 
     /// Takes in everything that is there, decides, acts. Returns when it wants to be called again.

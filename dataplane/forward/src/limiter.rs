@@ -1,4 +1,4 @@
-//! A token bucket: how often a worker may answer with a packet of its own making.
+//! How often a worker may do what others make it do: answers by a token bucket, evictions by bursts.
 
 /// Remembers how much was granted; how much may be is asked anew each time, so that a change of
 /// configuration holds at once.
@@ -23,6 +23,38 @@ impl TokenBucket {
             self.spent_until = end;
         }
         allowed
+    }
+}
+
+/// Half-open sessions that may make room for new ones. Each burst with new sessions grants one more.
+///
+/// Making room costs many times what an established session's packet does, so that a flood of new
+/// sessions into a full table would take the worker's time from those that it is there for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evictions(usize);
+
+impl Evictions {
+    /// How many can be saved up: what a client opens at once finds room.
+    pub(crate) const MOST: usize = 16;
+
+    pub(crate) fn begin_burst(&mut self) {
+        self.0 = Self::MOST.min(self.0 + 1);
+    }
+
+    /// How many are left to this burst.
+    pub(crate) const fn left(self) -> usize {
+        self.0
+    }
+
+    /// One was made.
+    pub(crate) fn spend(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+}
+
+impl Default for Evictions {
+    fn default() -> Self {
+        Self(Self::MOST)
     }
 }
 

@@ -101,6 +101,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// What of the interfaces every packet needs, by [`InterfaceId`].
     attachments: Arc<[Attachment]>,
+    /// Destinations that packets of users do not have.
+    special: Arc<Special>,
 }
 
 impl Snapshot {
@@ -127,6 +129,7 @@ impl Snapshot {
             policies: Arc::new(PolicySet::compile(settings.policies, &routes)),
             routes: Arc::new(routes),
             attachments: attach(&settings.interfaces, false),
+            special: Arc::new(Special::of(&settings.interfaces, false)),
             interfaces: settings.interfaces.into(),
             steering: Arc::new(Steering::even(settings.workers)),
             heartbeat_ethertype: settings.heartbeat_ethertype,
@@ -141,6 +144,7 @@ impl Snapshot {
             primary,
             term,
             attachments: attach(&self.interfaces, primary),
+            special: Arc::new(Special::of(&self.interfaces, primary)),
             ..self.clone()
         }
     }
@@ -189,20 +193,39 @@ impl Snapshot {
     /// True when `address` is the gateway's own now, on any interface.
     #[must_use]
     pub fn is_local(&self, address: Ipv4Addr) -> bool {
-        self.interfaces
-            .iter()
-            .any(|interface| interface.owns(address, self.primary))
+        self.special.local.contains(&address)
     }
 
     /// True for broadcast addresses of connected networks and the limited broadcast address.
     #[must_use]
     pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        address == Ipv4Addr::BROADCAST
-            || self
-                .interfaces
-                .iter()
-                .flat_map(Interface::addresses)
-                .any(|own| own.is_broadcast(address))
+        self.special.broadcast.contains(&address)
+    }
+}
+
+/// Addresses that mean something to the gateway: few, and asked about for every new session.
+#[derive(Debug)]
+struct Special {
+    /// The gateway's own.
+    local: Vec<Ipv4Addr>,
+    broadcast: Vec<Ipv4Addr>,
+}
+
+impl Special {
+    fn of<'a>(interfaces: &'a [Interface], primary: bool) -> Self {
+        let all = || {
+            let of = |interface: &'a Interface| interface.addresses().map(move |a| (interface, a));
+            interfaces.iter().flat_map(of)
+        };
+        let local = all().filter(|(interface, own)| interface.owns(own.address, primary));
+        let broadcast = all().flat_map(|(_, own)| {
+            let ends = [own.network.network(), own.network.broadcast()];
+            ends.into_iter().filter(|end| own.is_broadcast(*end))
+        });
+        Self {
+            local: local.map(|(_, own)| own.address).collect(),
+            broadcast: broadcast.chain([Ipv4Addr::BROADCAST]).collect(),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::batch::Batch;
 use crate::counters::{Drop, Event, WorkerCounters};
 use crate::egress::Egress;
 use crate::interface::InterfaceId;
-use crate::limiter::TokenBucket;
+use crate::limiter::{Evictions, TokenBucket};
 use crate::nat::PortChooser;
 use crate::neighbours::Neighbours;
 use crate::port::PortIo;
@@ -102,6 +102,7 @@ struct Core<P> {
     counters: Arc<WorkerCounters>,
     chooser: PortChooser,
     replies: TokenBucket,
+    evictions: Evictions,
     datagrams: Datagrams,
     ways: Ways,
     /// Tick of the last turn that finished its ageing.
@@ -143,6 +144,7 @@ impl<P: PortIo> Worker<P> {
                 counters: parts.counters,
                 chooser: PortChooser::default(),
                 replies: TokenBucket::default(),
+                evictions: Evictions::default(),
                 datagrams: Datagrams::new(),
                 ways: Ways::new(),
                 aged: Tick(0),

@@ -100,15 +100,13 @@ fn sessions_evicted_within_a_burst_take_their_packets_along() {
     gateway.assert_moved(
         &before,
         &[
-            ("deltas", 12),
-            // Sessions of the burst itself that others took the place of.
-            ("drop table_full", 4),
-            ("drop eviction_limited", 2),
+            ("deltas", 16),
+            ("drop table_full", 6),
             ("lan rx", 10),
             ("policy 0", 10),
-            ("sessions_created", 8),
-            ("sessions_evicted", 4),
-            ("source_nat", 8),
+            ("sessions_created", 10),
+            ("sessions_evicted", 6),
+            ("source_nat", 10),
             ("wan tx", 4),
         ],
     );

@@ -130,25 +130,27 @@ impl Bench {
     fn remove(&mut self) -> Samples {
         let mut samples = Samples::default();
         while self.outside.len() + BURST <= (self.sessions as usize / 8).clamp(BURST, 65_536) {
-            let numbers: [u32; BURST] = std::array::from_fn(|_| self.pick());
-            let keys = numbers.map(|number| Key::from(&session(number).tuples[0]));
-            let mut ids = [None; BURST];
-            for (i, id) in ids.iter_mut().enumerate() {
-                if !numbers[..i].contains(&numbers[i]) {
-                    *id = self.shard.lookup_key(&keys[i]).map(|hit| hit.id());
-                    self.outside.extend(id.map(|_| numbers[i]));
-                }
+            let mut ids = [SessionId(0); BURST];
+            for i in 0..BURST {
+                let (id, number) = loop {
+                    let number = self.pick();
+                    let hit = self.shard.lookup(&session(number).tuples[0]);
+                    if let Some(id) = hit.map(|hit| hit.id()).filter(|id| !ids[..i].contains(id)) {
+                        break (id, number);
+                    }
+                };
+                ids[i] = id;
+                self.outside.push(number);
             }
             self.forget();
-            samples.time(|| self.remove_burst(&ids));
+            samples.time(|| {
+                self.shard.prefetch_remove(&ids);
+                for id in ids {
+                    black_box(self.shard.remove(id));
+                }
+            });
         }
         samples
-    }
-
-    fn remove_burst(&mut self, ids: &[Option<SessionId>]) {
-        for id in ids.iter().flatten() {
-            black_box(self.shard.remove(*id));
-        }
     }
 
     /// Puts the removed sessions back.

@@ -1,75 +1,123 @@
 //! Doubly linked circular lists over slot numbers, in an array of their own. Belongs to the writer.
 //!
-//! Every list has a sentinel after the items' links, so linking and unlinking have no special case.
-//! An item is on one list at the most; one that is on none is linked to itself.
+//! A slot is on one list of timers and on one other list at the most; its links of both kinds share a
+//! cache line. Every list has a sentinel behind the slots' links, so linking and unlinking have no
+//! special case. A slot that is on no list is linked to itself.
 
-use crate::memory;
+use crate::memory::{self, Array, Memory, OutOfMemory};
 
-/// Links of `items` slots and the sentinels of some lists.
-pub(crate) struct Lists {
-    links: Vec<Link>,
-    items: u32,
+/// Which of a slot's links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Those of the timing wheel.
+    Timer = 0,
+    /// Those of half-open sessions.
+    HalfOpen = 1,
 }
 
+/// Links of some slots and the sentinels of some lists.
+pub(crate) struct Lists {
+    nodes: Array<Node>,
+    slots: u32,
+}
+
+/// Links by [`Kind`].
+#[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
+#[cfg_attr(loom, derive(Default))]
+#[repr(C)]
+struct Node([Link; 2]);
+
 #[derive(Clone, Copy)]
+#[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
+#[cfg_attr(loom, derive(Default))]
+#[repr(C)]
 struct Link {
     previous: u32,
     next: u32,
 }
 
 impl Lists {
-    pub(crate) fn new(items: u32, lists: u32) -> Self {
-        let links = (0..items + lists)
-            .map(|i| Link {
+    pub(crate) fn new(slots: u32, lists: u32, memory: Memory) -> Result<Self, OutOfMemory> {
+        let mut nodes = Array::<Node>::new((slots + lists) as usize, memory)?;
+        for (i, node) in (0..).zip(nodes.iter_mut()) {
+            node.0 = [Link {
                 previous: i,
                 next: i,
-            })
-            .collect();
-        Self { links, items }
+            }; 2];
+        }
+        Ok(Self { nodes, slots })
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(self.links.as_slice())
+        size_of_val::<[Node]>(&self.nodes)
     }
 
-    /// Asks for the links of `item`.
-    pub(crate) fn prefetch(&self, item: u32) {
-        memory::prefetch(&self.links[item as usize]);
+    /// Asks for the links of `slot`.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32) {
+        memory::prefetch(&self.nodes[slot as usize]);
     }
 
-    /// The item that was put on `list` first.
-    pub(crate) fn front(&self, list: u32) -> Option<u32> {
-        let first = self.links[(self.items + list) as usize].next;
-        (first < self.items).then_some(first)
+    /// Asks for the links that taking `slot` off its list of timers changes.
+    #[inline]
+    pub(crate) fn prefetch_neighbours(&self, slot: u32) {
+        let link = self.link(Kind::Timer, slot);
+        self.prefetch(link.previous);
+        self.prefetch(link.next);
+    }
+
+    /// The slot that was put on `list` first.
+    #[inline]
+    pub(crate) fn front(&self, kind: Kind, list: u32) -> Option<u32> {
+        self.next(kind, self.slots + list)
+    }
+
+    /// The slot that was put on the list of `slot` after it.
+    #[inline]
+    pub(crate) fn next(&self, kind: Kind, slot: u32) -> Option<u32> {
+        let next = self.link(kind, slot).next;
+        (next < self.slots).then_some(next)
     }
 
     #[cfg(all(test, not(loom)))]
-    pub(crate) fn is_linked(&self, item: u32) -> bool {
-        self.links[item as usize].next != item
+    pub(crate) fn is_linked(&self, kind: Kind, slot: u32) -> bool {
+        self.link(kind, slot).next != slot
     }
 
-    /// Takes `item` off whatever list it is on.
-    pub(crate) fn unlink(&mut self, item: u32) {
-        let Link { previous, next } = self.links[item as usize];
-        self.links[previous as usize].next = next;
-        self.links[next as usize].previous = previous;
-        self.links[item as usize] = Link {
-            previous: item,
-            next: item,
+    /// Takes `slot` off whatever list it is on.
+    #[inline]
+    pub(crate) fn unlink(&mut self, kind: Kind, slot: u32) {
+        let Link { previous, next } = *self.link(kind, slot);
+        self.link_mut(kind, previous).next = next;
+        self.link_mut(kind, next).previous = previous;
+        *self.link_mut(kind, slot) = Link {
+            previous: slot,
+            next: slot,
         };
     }
 
-    /// Puts `item` at the end of `list`, off whatever list it was on.
-    pub(crate) fn push(&mut self, list: u32, item: u32) {
-        self.unlink(item);
-        let head = self.items + list;
-        let previous = self.links[head as usize].previous;
-        self.links[item as usize] = Link {
+    /// Puts `slot`, which is on no list of this kind, at the end of `list`.
+    #[inline]
+    pub(crate) fn push(&mut self, kind: Kind, list: u32, slot: u32) {
+        debug_assert_eq!(self.link(kind, slot).next, slot, "on another list");
+        let head = self.slots + list;
+        let previous = self.link(kind, head).previous;
+        *self.link_mut(kind, slot) = Link {
             previous,
             next: head,
         };
-        self.links[previous as usize].next = item;
-        self.links[head as usize].previous = item;
+        self.link_mut(kind, previous).next = slot;
+        self.link_mut(kind, head).previous = slot;
+    }
+
+    #[inline]
+    fn link(&self, kind: Kind, at: u32) -> &Link {
+        &self.nodes[at as usize].0[kind as usize]
+    }
+
+    #[inline]
+    fn link_mut(&mut self, kind: Kind, at: u32) -> &mut Link {
+        &mut self.nodes[at as usize].0[kind as usize]
     }
 }
 
@@ -77,35 +125,44 @@ impl Lists {
 mod tests {
     use super::*;
 
-    fn drain(lists: &mut Lists, list: u32) -> Vec<u32> {
+    fn drain(lists: &mut Lists, kind: Kind, list: u32) -> Vec<u32> {
         std::iter::from_fn(|| {
-            let item = lists.front(list)?;
-            lists.unlink(item);
-            Some(item)
+            let slot = lists.front(kind, list)?;
+            lists.unlink(kind, slot);
+            Some(slot)
         })
         .collect()
     }
 
     #[test]
-    fn items_leave_in_the_order_in_which_they_came() {
-        let mut lists = Lists::new(5, 2);
-        for item in [3, 1, 4, 0] {
-            lists.push(1, item);
+    fn slots_leave_in_the_order_in_which_they_came() {
+        let mut lists = Lists::new(5, 2, Memory::Plain).unwrap();
+        for slot in [3, 1, 4, 0] {
+            lists.push(Kind::Timer, 1, slot);
         }
-        lists.unlink(1);
-        lists.push(0, 4);
-        assert!(lists.is_linked(4) && !lists.is_linked(1) && !lists.is_linked(2));
-        assert_eq!(drain(&mut lists, 1), [3, 0]);
-        assert_eq!(drain(&mut lists, 0), [4]);
+        assert_eq!(lists.next(Kind::Timer, 3), Some(1));
+        assert_eq!(lists.next(Kind::Timer, 0), None);
+        for slot in [1, 4, 2] {
+            lists.unlink(Kind::Timer, slot);
+        }
+        lists.push(Kind::Timer, 0, 4);
+        assert!(lists.is_linked(Kind::Timer, 4));
+        assert!(!lists.is_linked(Kind::Timer, 1) && !lists.is_linked(Kind::Timer, 2));
+        assert_eq!(drain(&mut lists, Kind::Timer, 1), [3, 0]);
+        assert_eq!(drain(&mut lists, Kind::Timer, 0), [4]);
     }
 
     #[test]
-    fn pushing_again_moves_to_the_end() {
-        let mut lists = Lists::new(3, 1);
-        for item in [0, 1, 2, 0] {
-            lists.push(0, item);
+    fn kinds_know_nothing_of_each_other() {
+        let mut lists = Lists::new(3, 1, Memory::Plain).unwrap();
+        for slot in [2, 0, 1] {
+            lists.push(Kind::Timer, 0, slot);
         }
-        assert_eq!(drain(&mut lists, 0), [1, 2, 0]);
-        assert_eq!(lists.front(0), None);
+        lists.push(Kind::HalfOpen, 0, 1);
+        lists.push(Kind::HalfOpen, 0, 2);
+        lists.unlink(Kind::Timer, 2);
+        assert_eq!(drain(&mut lists, Kind::HalfOpen, 0), [1, 2]);
+        assert_eq!(drain(&mut lists, Kind::Timer, 0), [0, 1]);
+        assert_eq!(lists.front(Kind::Timer, 0), None);
     }
 }

@@ -8,7 +8,7 @@
     reason = "mappings, prefetch instructions and vector comparison have no safe interface"
 )]
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 /// Which pages to ask the kernel for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,9 +180,18 @@ impl<T: Element> Deref for Array<T> {
     fn deref(&self) -> &[T] {
         // SAFETY: the mapping is page-aligned, which `new` asserts to be enough for `T`, at least
         // `len * size_of::<T>()` bytes long (checked there), and lives as long as `self`. All-zero
-        // bytes are a valid `T` (`FromZeros`), and only shared references are given out, through
-        // which nothing but the atomics inside `T` can change.
+        // bytes are a valid `T` (`FromZeros`), and through shared references nothing but the atomics
+        // inside `T` can change.
         unsafe { std::slice::from_raw_parts(self.mapping.start().cast::<T>().as_ptr(), self.len) }
+    }
+}
+
+#[cfg(not(loom))]
+impl<T: Element> DerefMut for Array<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        let start = self.mapping.start().cast::<T>().as_ptr();
+        // SAFETY: as in `deref`; and `&mut self` makes this the only reference into the mapping.
+        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
     }
 }
 
@@ -213,6 +222,13 @@ impl<T: Element> Deref for Array<T> {
 
     fn deref(&self) -> &[T] {
         &self.0
+    }
+}
+
+#[cfg(loom)]
+impl<T: Element> DerefMut for Array<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
     }
 }
 

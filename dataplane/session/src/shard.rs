@@ -5,7 +5,8 @@
 //!
 //! Invariants, between two calls:
 //! - every session has exactly two keys in the index, one for each direction;
-//! - its slot is on the wheel, at or before its deadline, or at the horizon;
+//! - its slot is on the wheel, at or before its deadline, or at the horizon (a deadline that new
+//!   timeouts brought nearer counts from the next timer or change of state);
 //! - its slot is on the list of half-open sessions exactly when its state is half open;
 //! - slots without a session are on the free stack;
 //! - `clock` is at least every version that the shard has seen.
@@ -13,6 +14,7 @@
 mod ageing;
 mod burst;
 mod passage;
+mod prefetch;
 mod remote;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -25,7 +27,7 @@ use crate::entry::Entry;
 use crate::hash::Hasher;
 use crate::index::{Home, Index, Pool};
 use crate::key::Key;
-use crate::lists::Lists;
+use crate::lists::{Kind, Lists};
 use crate::memory::{Array, Backing, Memory, OutOfMemory};
 use crate::model::{Direction, Hit, Session, SessionId, Tick, Version};
 use crate::reader::{Reader, Shared};
@@ -34,8 +36,8 @@ use crate::sources::Sources;
 use crate::statistics::{Counters, Statistics};
 use crate::wheel::Wheel;
 
-/// The only list of [`Shard::half_open`].
-const OLDEST_FIRST: u32 = 0;
+/// The list of half-open sessions, oldest first, behind those of the wheel.
+const HALF_OPEN: u32 = Wheel::LISTS;
 
 /// A session was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +100,8 @@ pub struct Shard {
     shared: Arc<Shared>,
     pool: Pool,
     free: Vec<u32>,
+    lists: Lists,
     wheel: Wheel,
-    half_open: Lists,
     half_open_limit: u64,
     sources: Option<Sources>,
     timeouts: Timeouts,
@@ -127,12 +129,13 @@ impl Shard {
             shared: Arc::new(shared),
             pool,
             free: (0..capacity).rev().collect(),
-            wheel: Wheel::new(capacity),
-            half_open: Lists::new(capacity, 1),
+            lists: Lists::new(capacity, Wheel::LISTS + 1, memory)?,
+            wheel: Wheel::new(),
             half_open_limit: settings.half_open_limit.unwrap_or(capacity).into(),
             sources: settings
                 .per_source_limit
-                .map(|limit| Sources::new(limit, capacity)),
+                .map(|limit| Sources::new(limit, capacity, memory))
+                .transpose()?,
             timeouts: settings.timeouts,
             clock: Version::default(),
         })
@@ -177,7 +180,7 @@ impl Shard {
         Footprint {
             entries: size_of_val::<[Entry]>(&self.shared.entries),
             index: self.shared.index.bytes(),
-            lists: self.wheel.bytes() + self.half_open.bytes() + sources + free,
+            lists: self.lists.bytes() + sources + free,
             backing: self
                 .shared
                 .entries
@@ -227,11 +230,8 @@ impl Shard {
     ///
     /// # Errors
     /// When a tuple is taken, the source is at its limit, or no slot can be had. Nothing changed.
-    pub fn insert(&mut self, session: Session, now: Tick) -> Result<Inserted, Refused> {
-        let session = Session {
-            last_seen: now,
-            ..session
-        };
+    pub fn insert(&mut self, mut session: Session, now: Tick) -> Result<Inserted, Refused> {
+        session.last_seen = now;
         let keys = session.tuples.each_ref().map(Key::from);
         let homes = keys.each_ref().map(|key| self.home(key));
         let taken = self
@@ -241,11 +241,8 @@ impl Shard {
             self.shared.counters.refused_exists.add();
             return Err(Refused::Exists(hit));
         }
-        let source = self.shared.hasher.source(&keys[0]);
-        if self
-            .sources
-            .as_ref()
-            .is_some_and(|sources| sources.is_exhausted(source))
+        if let Some(sources) = &self.sources
+            && sources.is_exhausted(self.shared.hasher.source(&keys[0]))
         {
             self.shared.counters.refused_source.add();
             return Err(Refused::SourceLimit);
@@ -293,26 +290,33 @@ impl Shard {
     }
 
     /// Keeps the list and the count of half-open sessions. One that stays half open keeps its age.
+    #[inline]
     fn list_half_open(&mut self, slot: u32, was: bool, is: bool) {
         match (was, is) {
             (false, true) => {
-                self.half_open.push(OLDEST_FIRST, slot);
+                self.lists.push(Kind::HalfOpen, HALF_OPEN, slot);
                 self.shared.counters.half_open.add();
             }
             (true, false) => {
-                self.half_open.unlink(slot);
+                self.lists.unlink(Kind::HalfOpen, slot);
                 self.shared.counters.half_open.subtract();
             }
             _ => {}
         }
     }
 
-    /// Takes the oldest half-open session out.
-    #[cold]
+    /// Takes the oldest half-open session out. Under a flood this goes on, so the two that follow are
+    /// asked for: of the first, which is here by now, the buckets, and of the second the rest.
     fn evict(&mut self) -> Option<Session> {
-        let oldest = self.half_open.front(OLDEST_FIRST)?;
+        let oldest = self.lists.front(Kind::HalfOpen, HALF_OPEN)?;
         let session = self.take(SessionId(oldest))?;
         self.shared.counters.evicted.add();
+        if let Some(first) = self.lists.front(Kind::HalfOpen, HALF_OPEN) {
+            self.prefetch_keys(SessionId(first));
+            if let Some(second) = self.lists.next(Kind::HalfOpen, first) {
+                self.prefetch_slot(SessionId(second));
+            }
+        }
         Some(session)
     }
 
@@ -332,19 +336,21 @@ impl Shard {
         // The entry first: whoever finds a key finds the session.
         let id = SessionId(slot);
         self.shared.entries[slot as usize].store(session, keys);
-        for (direction, home) in [Direction::Original, Direction::Reply]
-            .into_iter()
-            .zip(homes)
-        {
-            let hit = Hit::new(id, direction);
-            self.shared.index.insert(&mut self.pool, home, hit);
-        }
+        let [original, reply] = homes;
+        let Self { shared, pool, .. } = self;
+        shared
+            .index
+            .insert(pool, original, Hit::new(id, Direction::Original));
+        shared
+            .index
+            .insert(pool, reply, Hit::new(id, Direction::Reply));
         if let Some(sources) = &mut self.sources {
-            sources.add(self.shared.hasher.source(&keys[0]));
+            sources.add(shared.hasher.source(&keys[0]));
         }
-        self.shared.counters.sessions.add();
+        shared.counters.sessions.add();
         self.list_half_open(slot, false, is_half_open(session.state));
-        self.wheel.schedule(slot, self.deadline(session));
+        let due = self.deadline(session);
+        self.wheel.schedule(&mut self.lists, slot, due);
         Some(id)
     }
 
@@ -355,24 +361,26 @@ impl Shard {
             return None;
         }
         let (session, keys) = (entry.session(), entry.keys());
-        for (direction, key) in [Direction::Original, Direction::Reply]
-            .into_iter()
-            .zip(&keys)
-        {
-            let (home, hit) = (self.home(key), Hit::new(id, direction));
-            self.shared.index.remove(&mut self.pool, home, hit);
-        }
-        self.shared.entries[id.0 as usize].vacate();
+        let [original, reply] = keys.each_ref().map(|key| self.home(key));
+        let Self { shared, pool, .. } = self;
+        shared
+            .index
+            .remove(pool, original, Hit::new(id, Direction::Original));
+        shared
+            .index
+            .remove(pool, reply, Hit::new(id, Direction::Reply));
+        shared.entries[id.0 as usize].vacate();
         if let Some(sources) = &mut self.sources {
-            sources.subtract(self.shared.hasher.source(&keys[0]));
+            sources.subtract(shared.hasher.source(&keys[0]));
         }
-        self.shared.counters.sessions.subtract();
+        shared.counters.sessions.subtract();
         self.list_half_open(id.0, is_half_open(session.state), false);
-        self.wheel.cancel(id.0);
+        self.wheel.cancel(&mut self.lists, id.0);
         self.free.push(id.0);
         Some(session)
     }
 
+    /// When a session ends if no packet comes.
     fn deadline(&self, session: &Session) -> Tick {
         session
             .last_seen

@@ -2,35 +2,38 @@
 //!
 //! A count-min sketch of two rows (Cormode and Muthukrishnan, 2005). Sessions leave again, so the
 //! counts are exact sums: an estimate is never below the truth, and above it only by what others add
-//! in both of a source's cells. With as many cells in a row as the shard has slots, a source with
+//! in both of a source's cells. With half as many cells in a row as the shard has slots, a source with
 //! few sessions is refused early only if two heavy sources share its cells, one in each row: for `h`
-//! sources at their limit the chance is about `(h / capacity)^2`.
+//! sources at their limit the chance is about `(2h / capacity)^2`.
 
-use crate::memory;
+use crate::key::{high, low};
+use crate::memory::{self, Array, Memory, OutOfMemory};
+
+/// The fewest cells of a row.
+const LEAST: usize = 512;
 
 /// The sketch and the limit.
 pub(crate) struct Sources {
     limit: u32,
-    rows: [Vec<u32>; 2],
+    rows: [Array<u32>; 2],
 }
 
 impl Sources {
-    pub(crate) fn new(limit: u32, capacity: u32) -> Self {
-        let row = vec![0; (capacity as usize).next_power_of_two().max(1_024)];
-        Self {
+    pub(crate) fn new(limit: u32, capacity: u32, memory: Memory) -> Result<Self, OutOfMemory> {
+        let cells = (capacity as usize).div_ceil(2).max(LEAST);
+        let row = || Array::new(cells, memory);
+        Ok(Self {
             limit,
-            rows: [row.clone(), row],
-        }
+            rows: [row()?, row()?],
+        })
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.rows
-            .iter()
-            .map(|row| size_of_val(row.as_slice()))
-            .sum()
+        self.rows.iter().map(|row| size_of_val::<[u32]>(row)).sum()
     }
 
     /// Asks for the cells of the source with this hash.
+    #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         for (cell, row) in self.cells(hash).into_iter().zip(&self.rows) {
             memory::prefetch(&row[cell]);
@@ -59,13 +62,10 @@ impl Sources {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "halves of a hash")]
+    /// A cell of each row, by a half of the hash each.
     fn cells(&self, hash: u64) -> [usize; 2] {
-        let mask = self.rows[0].len() - 1;
-        [
-            hash as u32 as usize & mask,
-            (hash >> 32) as u32 as usize & mask,
-        ]
+        let cells = self.rows[0].len() as u64;
+        [low(hash), high(hash)].map(|half| high(u64::from(half) * cells) as usize)
     }
 }
 
@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn a_source_is_exhausted_at_its_limit_and_not_after_a_session_left() {
-        let mut sources = Sources::new(2, 16);
-        let (one, other) = (0x0000_0001_0000_0001, 0x0000_0002_0000_0002);
+        let mut sources = Sources::new(2, 16, Memory::Plain).unwrap();
+        let (one, other) = (0x1000_0000_1000_0000, 0x2000_0000_2000_0000);
         sources.add(one);
         assert!(!sources.is_exhausted(one));
         sources.add(one);
@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn one_shared_cell_does_no_harm() {
-        let mut sources = Sources::new(1, 16);
-        sources.add(0x0000_0001_0000_0001);
-        assert!(!sources.is_exhausted(0x0000_0002_0000_0001));
-        assert!(!sources.is_exhausted(0x0000_0001_0000_0002));
+        let mut sources = Sources::new(1, 16, Memory::Plain).unwrap();
+        sources.add(0x1000_0000_1000_0000);
+        assert!(!sources.is_exhausted(0x2000_0000_1000_0000));
+        assert!(!sources.is_exhausted(0x1000_0000_2000_0000));
     }
 }

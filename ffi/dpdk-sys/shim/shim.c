@@ -16,6 +16,7 @@
 #include <rte_mbuf.h>
 #include <rte_memory.h>
 #include <rte_ring.h>
+#include <rte_thash.h>
 
 #include "shim.h"
 
@@ -250,4 +251,14 @@ uint64_t tg_heap_allocated(void)
 			bytes += stats.heap_allocsz_bytes;
 	}
 	return bytes;
+}
+
+/* rte_softrss() reads the key as words and one of them ahead: 9 words of input use all 40 bytes. */
+uint32_t tg_softrss(const uint32_t input[9], uint32_t count, const uint8_t key[40])
+{
+	uint32_t words[9], key_words[10];
+
+	memcpy(words, input, sizeof(words));
+	memcpy(key_words, key, sizeof(key_words));
+	return rte_softrss(words, count, (const uint8_t *)key_words);
 }

@@ -84,6 +84,8 @@ unsigned int tg_ring_count(const struct rte_ring *ring);
 struct rte_fib *tg_fib_create(const char *name, int max_routes, int wide, uint32_t tables,
 	uint64_t default_next_hop);
 
+uint32_t tg_softrss(const uint32_t input[9], uint32_t count, const uint8_t key[40]);
+
 struct rte_hash *tg_hash_create(const char *name, uint32_t entries, uint32_t key_size);
 uint64_t tg_heap_allocated(void);
 

@@ -147,6 +147,7 @@ unsafe extern "C" {
         tables: u32,
         default_next_hop: u64,
     ) -> *mut rte_fib;
+    pub fn tg_softrss(input: *const [u32; 9], count: u32, key: *const [u8; 40]) -> u32;
     pub fn tg_hash_create(name: *const c_char, entries: u32, key_size: u32) -> *mut rte_hash;
     pub fn tg_heap_allocated() -> u64;
 

@@ -36,6 +36,7 @@ mod open;
 mod port;
 mod queue;
 mod ring;
+mod rss;
 
 pub use burst::{Burst, Drain};
 pub use device::Device;
@@ -49,3 +50,4 @@ pub use mempool::Mempool;
 pub use port::{Link, MacFilter, Port, PortInfo, PortSettings, Rss, Statistics};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, Ring};
+pub use rss::softrss;

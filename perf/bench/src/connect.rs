@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use dpdk::{Eal, Mempool, clock};
 use forward::Event;
 
-use crate::forward::gateway::{BUFFERS, Devices, Gateway, Plan, ROOM, SOURCE, percent};
+use crate::forward::gateway::{BUFFERS, Devices, Gateway, MEMORY_MB, Plan, ROOM, SOURCE, percent};
 use crate::forward::lane::{Opening, Stream, Traffic};
 use crate::peer::Site;
 use crate::{Better, EalArgs, Figure, Report, Row, cores, paired, repeated};
@@ -48,7 +48,7 @@ pub struct ConnectArgs {
 pub fn run(args: &ConnectArgs, report: &mut Report) -> Result<()> {
     let site = Site::of(&args.eal, &cores()?)?;
     let spare = site.spare_core;
-    let eal = args.eal.start(256, Vec::new())?;
+    let eal = args.eal.start(MEMORY_MB, Vec::new())?;
     let bench = Bench {
         pool: Mempool::new(&eal, "frames", BUFFERS, ROOM)?,
         eal,
@@ -63,13 +63,24 @@ pub fn run(args: &ConnectArgs, report: &mut Report) -> Result<()> {
             ("new TCP sessions, NAT", Opening::Tcp, true),
         ] {
             let cycles = repeated(args.rounds, Better::Less, || {
-                Ok(bench.begin(sessions, opening, nat, Reading::Forget)?.0)
+                let run = bench.begin(sessions, opening, nat, Reading::Forget)?;
+                Ok(run.cycles)
             })?;
             push(report, what, sessions, cycles);
         }
         bench.streaming(sessions, report)?;
     }
     Ok(())
+}
+
+/// What one run gave.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Per session.
+    cycles: f64,
+    /// Sessions: all of the last burst count.
+    begun: u64,
+    streamed: Streamed,
 }
 
 struct Bench<'a> {
@@ -87,12 +98,14 @@ impl Bench<'_> {
             self.args.rounds,
             Better::Less,
             || {
-                let (cycles, streamed) =
-                    self.begin(sessions, Opening::Udp, true, Reading::Stream)?;
-                sent.push(streamed);
-                Ok(cycles)
+                let run = self.begin(sessions, Opening::Udp, true, Reading::Stream)?;
+                sent.push(percent(run.streamed.changes, run.begun));
+                Ok(run.cycles)
             },
-            || Ok(self.begin(sessions, Opening::Udp, true, Reading::Forget)?.0),
+            || {
+                let run = self.begin(sessions, Opening::Udp, true, Reading::Forget)?;
+                Ok(run.cycles)
+            },
         )?;
         let what = "new UDP sessions, NAT, streaming";
         let row = Row::beside(
@@ -106,22 +119,15 @@ impl Bench<'_> {
         push_rate(report, what, sessions, cycles.ours);
         let mut sent = sent.into_iter();
         let share = repeated(self.args.rounds, Better::More, || {
-            let streamed = sent.next().context("a run is missing")?;
-            Ok(percent(streamed.changes, u64::from(sessions)))
+            sent.next().context("a run is missing")
         })?;
         let what = "new UDP sessions, NAT, streamed without repair";
         report.push(Row::alone(what, u64::from(sessions), "%", share));
         Ok(())
     }
 
-    /// Cycles per session of one run, and what was streamed meanwhile.
-    fn begin(
-        &self,
-        sessions: u32,
-        opening: Opening,
-        nat: bool,
-        reading: Reading,
-    ) -> Result<(f64, Streamed)> {
+    /// One run.
+    fn begin(&self, sessions: u32, opening: Opening, nat: bool, reading: Reading) -> Result<Run> {
         let plan = Plan {
             range_of: cluster::range_of,
             ..Plan::for_sessions(sessions, nat, self.args.eal.memory())
@@ -140,7 +146,11 @@ impl Bench<'_> {
             begun >= u64::from(sessions),
             "{begun} sessions began, and not {sessions}"
         );
-        Ok((cycles, reader.finish()?))
+        Ok(Run {
+            cycles,
+            begun,
+            streamed: reader.finish()?,
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use dpdk::{Eal, Mempool};
 
 use crate::peer::{Site, Workshop};
 use crate::{EalArgs, Report, cores};
-use gateway::{BUFFERS, Plan, ROOM};
+use gateway::{BUFFERS, MEMORY_MB, Plan, ROOM};
 
 /// The worker's whole pipeline beside testpmd, l3fwd and the sketch of a NAT gateway.
 ///
@@ -89,7 +89,7 @@ pub fn run(args: &ForwardArgs, report: &mut Report) -> Result<()> {
     );
     ensure!(args.packets > 0, "nothing is measured without packets");
     let site = Site::of(&args.eal, &cores()?)?;
-    let eal = args.eal.start(256, Vec::new())?;
+    let eal = args.eal.start(MEMORY_MB, Vec::new())?;
     let mut bench = Bench {
         pool: Mempool::new(&eal, "frames", BUFFERS, ROOM)?,
         eal,

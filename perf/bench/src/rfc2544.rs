@@ -37,8 +37,6 @@ const LEARNING_TIME: Duration = Duration::from_millis(200);
 const WIRE_OVERHEAD: f64 = 20.0;
 /// How long a neighbour may take to tell its MAC.
 const ARP_LIMIT: Duration = Duration::from_secs(5);
-/// The percentiles of latency that are reported.
-const PERCENTILES: [(f64, &str); 3] = [(50.0, "median"), (99.0, "99 %"), (99.9, "99.9 %")];
 /// Loads of the latency test, in percent of the throughput.
 const STEPS: [u8; 10] = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100];
 /// Back-to-back bursts last up to two seconds (RFC 2544 section 26.4).
@@ -331,9 +329,8 @@ impl<'a> Bench<'a> {
             let pace = Pace::PerSecond(throughput * f64::from(step) / 100.0);
             let outcome = self.trial(size, pace, self.time, u64::MAX, true)?;
             ensure!(outcome.received > 0, "nothing arrives at {step} % any more");
-            for (percentile, name) in PERCENTILES {
-                #[expect(clippy::cast_precision_loss, reason = "at most 10^10 ns")]
-                let value = outcome.latency.value_at_percentile(percentile) as f64 / 1_000.0;
+            for (percentile, name) in traffic::PERCENTILES {
+                let value = outcome.latency_at(percentile);
                 let what = format!("latency, {size} bytes, {step} % of the throughput, {name}");
                 self.tell(report, what, "µs", value);
             }

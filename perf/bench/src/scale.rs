@@ -20,7 +20,9 @@ use packet::Tuple;
 use packet::toeplitz::Steering;
 
 use crate::forward::flow::{Flow, Random};
-use crate::forward::gateway::{BUFFERS, Devices, Gateway, Plan, ROOM, SOURCE, WAN, percent};
+use crate::forward::gateway::{
+    BUFFERS, Devices, Gateway, MEMORY_MB, Plan, ROOM, SOURCE, WAN, percent,
+};
 use crate::forward::lane::{Numbers, Opening, Stream, Traffic};
 use crate::{Better, EalArgs, Figure, Report, Row, cores, paired, repeated};
 
@@ -61,7 +63,7 @@ pub fn run(args: &ScaleArgs, report: &mut Report) -> Result<()> {
         cores.len()
     );
     ensure!(args.sessions >= 1_000, "1,000 sessions at least");
-    let eal = args.eal.start(256, Vec::new())?;
+    let eal = args.eal.start(MEMORY_MB, Vec::new())?;
     let buffers = BUFFERS * u32::try_from(most + 1)?;
     let pool = Mempool::new(&eal, "frames", buffers, ROOM)?;
     let bench = Bench {

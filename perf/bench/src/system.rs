@@ -17,10 +17,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dpdk::{Eal, Mempool};
-use hdrhistogram::Histogram;
 
 use crate::traffic::{self, Pace};
-use crate::{Better, EalArgs, Report, Row, cores, paired};
+use crate::{Better, EalArgs, Figure, Report, Row, cores, paired};
 use gateway::{Gateway, Means, Placement};
 use packets::{Bed, flows, load};
 
@@ -32,8 +31,6 @@ const MEMORY: u32 = 512;
 const ENDS: u32 = 6;
 /// Packets per second in a million.
 const MILLION: f64 = 1e6;
-/// The percentiles of latency that are reported.
-const PERCENTILES: [(f64, &str); 3] = [(50.0, "median"), (99.0, "99 %"), (99.9, "99.9 %")];
 
 /// Client, gateway and server in network namespaces, beside testpmd and the kernel.
 ///
@@ -163,7 +160,6 @@ struct System {
 
 impl System {
     fn measure(&mut self, medium: Medium, measure: Measure, report: &mut Report) -> Result<()> {
-        let ours = Gateway::Tidegate(medium);
         match (measure, medium) {
             (Measure::Rate, _) => {
                 for flows in self.plan.flows.clone() {
@@ -171,11 +167,11 @@ impl System {
                 }
             }
             (Measure::Latency, Medium::Memif) => {
-                self.latency(ours, Gateway::Macswap(medium), report)?;
+                self.latency(medium, Gateway::Macswap(medium), report)?;
             }
             (Measure::Latency, _) => {
-                self.latency(ours, Gateway::Macswap(medium), report)?;
-                self.latency(ours, Gateway::Kernel(Placement::Own), report)?;
+                self.latency(medium, Gateway::Macswap(medium), report)?;
+                self.latency(medium, Gateway::Kernel(Placement::Own), report)?;
             }
             // A memif ends in a process, which has no TCP stack.
             (Measure::Throughput | Measure::Connections, Medium::Memif) => {}
@@ -238,32 +234,37 @@ impl System {
         Ok(self.packets(gateway, &load)?.rate() / MILLION)
     }
 
-    /// Percentiles of latency at half of what the slower one forwards.
-    fn latency(&mut self, ours: Gateway, peer: Gateway, report: &mut Report) -> Result<()> {
+    /// Percentiles of latency at half of what the slower one forwards, of the packets that arrive.
+    fn latency(&mut self, medium: Medium, peer: Gateway, report: &mut Report) -> Result<()> {
+        let ours = Gateway::Tidegate(medium);
         let count = self.plan.flows.first().copied().unwrap_or(1);
-        let slower =
-            self.rate(ours, count, self.plan.time)?
-                .min(self.rate(peer, count, self.plan.time)?);
-        let pace = Pace::PerSecond(slower / 2.0 * MILLION);
+        let time = self.plan.time;
+        let slower = self
+            .rate(ours, count, time)?
+            .min(self.rate(peer, count, time)?);
+        let half = slower / 2.0;
         let load = traffic::Load {
             latency: true,
-            ..load(flows(count), pace, self.plan.time)
+            ..load(flows(count), Pace::PerSecond(half * MILLION), time)
         };
-        let runs = self.alternate(ours, peer, |system, gateway| {
-            Ok(system.packets(gateway, &load)?.latency)
-        })?;
-        for (percentile, name) in PERCENTILES {
-            let figures = (at(&runs.0, percentile), at(&runs.1, percentile));
+        let (runs, theirs) =
+            self.alternate(ours, peer, |system, gateway| system.packets(gateway, &load))?;
+        let what = format!("half load of {medium} beside {}", peer.name());
+        let offered = Figure {
+            median: half,
+            best: half,
+        };
+        report.push(Row::alone(what, count.into(), "Mpps", offered));
+        for (percentile, name) in traffic::PERCENTILES {
+            let at = |runs: &[traffic::Outcome]| -> Vec<f64> {
+                runs.iter().map(|run| run.latency_at(percentile)).collect()
+            };
             report.push(row(
-                format!(
-                    "latency through {}, {name}, at {:.2} Mpps",
-                    device(ours),
-                    slower / 2.0
-                ),
+                format!("latency through {medium} at half load, {name}"),
                 count,
                 "µs",
                 (peer.name(), Better::Less),
-                &figures,
+                &(at(&runs), at(&theirs)),
             )?);
         }
         Ok(())
@@ -311,23 +312,6 @@ impl System {
         let bed = bed.as_mut().context("it was built just now")?;
         bed.measure(gateway, *means, load)
     }
-}
-
-/// The device of a gateway, for a report.
-fn device(gateway: Gateway) -> String {
-    match gateway {
-        Gateway::Tidegate(medium) | Gateway::Macswap(medium) | Gateway::Mac(medium) => {
-            medium.to_string()
-        }
-        Gateway::Kernel(_) => "veth".to_owned(),
-    }
-}
-
-/// A percentile of each histogram, in microseconds.
-#[expect(clippy::cast_precision_loss, reason = "below 10^10 ns")]
-fn at(histograms: &[Histogram<u64>], percentile: f64) -> Vec<f64> {
-    let value = |histogram: &Histogram<u64>| histogram.value_at_percentile(percentile) as f64;
-    histograms.iter().map(|h| value(h) / 1_000.0).collect()
 }
 
 /// A row of figures that were taken in alternation.

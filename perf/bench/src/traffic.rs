@@ -15,4 +15,4 @@ mod run;
 
 pub use endpoint::{Endpoint, buffers, pool};
 pub use frame::{Flows, LARGEST_FRAME, SMALLEST_FRAME, Stamp, Template};
-pub use run::{Load, Outcome, Pace, run};
+pub use run::{Load, Outcome, PERCENTILES, Pace, run};

@@ -125,7 +125,7 @@ fn an_interrupted_benchmark_takes_its_namespaces_along() {
     }
 }
 
-/// A `tidegated` with two memifs whose other ends do not exist yet.
+/// A `tidegated` that waits at two memifs for their other ends.
 struct Gateway {
     folder: PathBuf,
     process: Child,
@@ -147,19 +147,26 @@ impl Gateway {
             .stderr(fs::File::create(folder.join("log")).expect("a new file"))
             .spawn()
             .expect("it starts");
-        Self { folder, process }
+        let gateway = Self { folder, process };
+        wait_for("the memifs", PATIENCE, || {
+            let missing = ["lan", "wan"].map(|side| socket(&gateway.folder, side));
+            let missing = missing.into_iter().find(|socket| !socket.exists());
+            Ok(match missing {
+                None => Found::Yes(()),
+                Some(socket) => Found::NotYet(format!("{} is missing", socket.display())),
+            })
+        })
+        .expect("it opens them");
+        gateway
     }
 
     fn device(&self, side: &str) -> String {
-        memif(&self.folder, side)
+        format!("memif:{}", socket(&self.folder, side).display())
     }
 }
 
-fn memif(folder: &Path, side: &str) -> String {
-    format!(
-        "memif:{}",
-        folder.join(side).with_extension("sock").display()
-    )
+fn socket(folder: &Path, side: &str) -> PathBuf {
+    folder.join(side).with_extension("sock")
 }
 
 impl Drop for Gateway {
@@ -189,12 +196,12 @@ heartbeat_loss = 3
 hello_holddown = "300ms"
 [[interface]]
 name = "lan"
-device = "{}"
+device = "memif:{},role=server"
 role = "traffic"
 cluster_addresses = ["192.0.2.1/24"]
 [[interface]]
 name = "wan"
-device = "{}"
+device = "memif:{},role=server"
 role = "traffic"
 cluster_addresses = ["198.51.100.1/24"]
 [[policy]]
@@ -206,8 +213,8 @@ source_nat = "masquerade"
 [management]
 socket = "{}"
 "#,
-        memif(folder, "lan"),
-        memif(folder, "wan"),
+        socket(folder, "lan").display(),
+        socket(folder, "wan").display(),
         folder.join("api.sock").display()
     )
 }
@@ -215,9 +222,13 @@ socket = "{}"
 #[test]
 fn rfc2544_finds_the_throughput_of_a_gateway() {
     let gateway = Gateway::start();
-    let server = |side| gateway.device(side) + ",role=server";
     let output = bench(&["rfc2544", "--quick", "--no-huge", "--core", "0"])
-        .args(["--tx", &server("lan"), "--rx", &server("wan")])
+        .args([
+            "--tx",
+            &gateway.device("lan"),
+            "--rx",
+            &gateway.device("wan"),
+        ])
         .args(["--gateway", "192.0.2.1", "--flows", "100", "--loss", "0.01"])
         .args(["--max-rate", "0.2"])
         .output()

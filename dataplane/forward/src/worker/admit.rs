@@ -29,11 +29,6 @@ use crate::port::PortIo;
 use crate::rings::{DeltaKind, Handed, PuntReason};
 use crate::route::Hop;
 
-/// Half-open sessions that may make room for new ones in one burst. Making room costs several times
-/// what an established session's packet does, so that a flood of new sessions into a full table would
-/// take the worker's time from those that it is there for.
-const EVICTIONS_PER_BURST: usize = 4;
-
 /// What was decided about a packet without a session.
 struct Decision {
     /// Its place in the batch.
@@ -45,8 +40,10 @@ struct Decision {
 
 /// What becomes of a packet without a session.
 enum Fate {
-    /// It begins one.
-    Begin(Opening),
+    /// It begins one under this policy, and leaves this way.
+    Begin(u16, Hop),
+    /// The same, and that one of the openings is its session's.
+    Ready(usize),
     /// It gets none here.
     Dispose(Disposal),
 }
@@ -63,6 +60,7 @@ enum Disposal {
 }
 
 /// A session that is to begin.
+#[derive(Clone, Copy)]
 struct Opening {
     policy: u16,
     /// How its replies will arrive. The destination port may not be chosen yet.
@@ -80,13 +78,6 @@ enum Port {
     Drawn,
     /// To be chosen.
     Open,
-}
-
-/// A packet on its way through admission.
-struct Candidate<'a> {
-    layout: &'a Layout,
-    tuple: &'a Tuple,
-    ingress: InterfaceId,
 }
 
 /// Tells which tuples may belong to sessions that began in this burst: never misses one.
@@ -125,21 +116,11 @@ enum Refusal {
 #[derive(Default)]
 struct Progress {
     begun: Begun,
-    evictions: usize,
     /// Why no more sessions begin in this burst.
     refusal: Option<Drop>,
 }
 
 impl Progress {
-    /// A session made room for another.
-    fn evicted(&mut self) {
-        self.evictions += 1;
-        if self.evictions == EVICTIONS_PER_BURST {
-            // Nothing leaves the table during a burst, so the next one would need room as well.
-            self.refusal = Some(Drop::EvictionLimited);
-        }
-    }
-
     /// The reason to count.
     fn refused(&mut self, refusal: Refusal) -> Drop {
         match refusal {
@@ -169,30 +150,37 @@ impl<P: PortIo> Core<P> {
     fn admit_missing(&mut self, scene: &Scene<'_>, origin: Origin, missing: &[usize]) {
         let tries = scene.snapshot.limits.port_probes;
         self.chooser.begin_burst(tries, scene.now.tick);
+        self.evictions.begin_burst();
         let next_hops = self.next_hops(scene, missing);
         // Of those that find no room most are refused: nothing is made ready for them.
         let worth_it = match self.shard.len() < self.shard.capacity() {
             true => CAPACITY,
-            false => EVICTIONS_PER_BURST,
+            false => self.evictions.left(),
         };
-        let mut ready = 0;
+        let mut openings: ArrayVec<Opening, CAPACITY> = ArrayVec::new();
         let mut decisions: ArrayVec<Decision, CAPACITY> = ArrayVec::new();
         for (&position, next_hop) in missing.iter().zip(next_hops) {
             let mut decision = self.decide(scene, origin, position, next_hop);
-            if ready < worth_it
-                && let Fate::Begin(opening) = &mut decision.fate
+            if openings.len() < worth_it
+                && let Fate::Begin(policy, hop) = decision.fate
             {
-                match self.make_ready(scene, position, opening, ready) {
-                    Ok(()) => ready += 1,
-                    Err(reason) => decision.fate = Fate::Dispose(Disposal::Drop(reason)),
-                }
+                let ahead = openings.len();
+                decision.fate = match self.make_ready(scene, position, policy, hop, ahead) {
+                    Ok(opening) => {
+                        openings.push(opening);
+                        Fate::Ready(ahead)
+                    }
+                    Err(reason) => Fate::Dispose(Disposal::Drop(reason)),
+                };
             }
             decisions.push(decision);
         }
         let mut progress = Progress::default();
         for decision in decisions {
-            self.carry_out(scene, decision, &mut progress);
+            self.carry_out(scene, decision, &openings, &mut progress);
         }
+        // Those that were dropped.
+        self.burst.clear();
     }
 
     /// Next hop ids of the packets at these positions, as they arrived.
@@ -222,35 +210,32 @@ impl<P: PortIo> Core<P> {
             policy: None,
             fate: Fate::Dispose(disposal),
         };
-        let candidate = Candidate {
-            layout: &self.batch.layouts[position],
-            tuple: &self.batch.tuples[position],
-            ingress: self.batch.ingress[position],
-        };
-        if let Some(elsewhere) = self.belongs_elsewhere(scene, origin, &candidate) {
+        let (tuple, layout) = (&self.batch.tuples[position], &self.batch.layouts[position]);
+        if let Some(elsewhere) = self.belongs_elsewhere(scene, origin, tuple, layout) {
             return dispose(elsewhere);
         }
-        let (Some(source), Some(destination)) =
-            (candidate.tuple.src_v4(), candidate.tuple.dst_v4())
-        else {
+        let (Some(source), Some(destination)) = (tuple.src_v4(), tuple.dst_v4()) else {
             return dispose(Disposal::Drop(Drop::Ipv6));
         };
-        if let Some(reason) = group_drop(scene.snapshot, candidate.layout) {
+        let snapshot = scene.snapshot;
+        if (destination.is_multicast() || snapshot.is_broadcast(destination))
+            && let Some(reason) = group_drop(snapshot, layout)
+        {
             return dispose(Disposal::Drop(reason));
         }
-        let local = scene.snapshot.is_local(destination);
+        let local = snapshot.is_local(destination);
         let hop = (!local)
-            .then(|| scene.snapshot.way_by(next_hop, destination))
+            .then(|| snapshot.way_by(next_hop, destination))
             .flatten();
         let question = Question {
-            ingress: candidate.ingress,
-            tuple: candidate.tuple,
+            ingress: self.batch.ingress[position],
+            tuple,
             source,
             destination,
             hop,
         };
-        match scene.snapshot.policies.first_match(&question) {
-            Some(found) => decide_by(scene, position, &candidate, &found),
+        match snapshot.policies.first_match(&question) {
+            Some(found) => decide_by(position, layout, &found),
             None if local => dispose(Disposal::Local),
             None if hop.is_none() => dispose(Disposal::Refuse(
                 Drop::NoRoute,
@@ -266,21 +251,22 @@ impl<P: PortIo> Core<P> {
         &self,
         scene: &Scene<'_>,
         origin: Origin,
-        candidate: &Candidate<'_>,
+        tuple: &Tuple,
+        layout: &Layout,
     ) -> Option<Disposal> {
         if self.readers.len() < 2 {
             return None;
         }
-        let home = scene.snapshot.home_of(candidate.tuple);
+        let home = scene.snapshot.home_of(tuple);
         if home != self.index {
             return Some(match origin {
-                Origin::Worker if !self.steers_fragment(scene, candidate.layout) => {
+                Origin::Worker if !self.steers_fragment(scene, layout) => {
                     Disposal::Drop(Drop::HandoverStale)
                 }
                 _ => Disposal::HandOver(home),
             });
         }
-        self.find_elsewhere(candidate.tuple).map(Disposal::HandOver)
+        self.find_elsewhere(tuple).map(Disposal::HandOver)
     }
 
     /// True for a fragment that came to this worker by its addresses and goes on by its ports.
@@ -295,15 +281,17 @@ impl<P: PortIo> Core<P> {
         elsewhere(&self.readers, self.index, tuple)
     }
 
-    /// Draws a port where one is to be chosen, and asks for the memory that the session will be
-    /// entered into after `ahead` others.
+    /// Prepares a session that will begin after `ahead` others: draws a port where one is to be chosen,
+    /// and asks for the memory that the session will be entered into.
     fn make_ready(
         &mut self,
         scene: &Scene<'_>,
         position: usize,
-        opening: &mut Opening,
+        policy: u16,
+        hop: Hop,
         ahead: usize,
-    ) -> Result<(), Drop> {
+    ) -> Result<Opening, Drop> {
+        let mut opening = self.opening(scene, position, policy, hop)?;
         if opening.port == Port::Open {
             let end = self.end(scene, &opening.reply);
             if self.chooser.is_exhausted(&end, scene.now.tick) {
@@ -314,17 +302,62 @@ impl<P: PortIo> Core<P> {
                 opening.port = Port::Drawn;
             }
         }
-        let keys = [&self.batch.tuples[position], &opening.reply].map(Key::from);
-        self.shard.prefetch_insert(keys.each_ref(), ahead);
-        Ok(())
+        let reply = Key::from(&opening.reply);
+        let keys = [&self.batch.keys[position], &reply];
+        self.shard.prefetch_insert(keys, ahead);
+        Ok(opening)
+    }
+
+    /// How replies of a new session will arrive: its packets reversed, after translation.
+    fn opening(
+        &self,
+        scene: &Scene<'_>,
+        position: usize,
+        index: u16,
+        hop: Hop,
+    ) -> Result<Opening, Drop> {
+        let tuple = &self.batch.tuples[position];
+        let mut opening = Opening {
+            policy: index,
+            reply: tuple.reversed(),
+            flags: Flags::default(),
+            port: Port::Given,
+        };
+        let policy = scene.snapshot.policies.get(index);
+        let policy = policy.ok_or(Drop::PolicyDefault)?;
+        if let Some(nat) = policy.destination_nat {
+            opening.reply.src = nat.address.to_ipv6_mapped().octets();
+            if let Some(port) = nat.port.filter(|_| has_ports(tuple.protocol)) {
+                opening.reply.src_port = port;
+            }
+            opening.flags = opening.flags.with(Flags::DESTINATION_NAT);
+        }
+        let address = match policy.source_nat {
+            SourceNat::None => return Ok(opening),
+            SourceNat::Masquerade => masquerade_address(scene, hop).ok_or(Drop::NatNoAddress)?,
+            SourceNat::Address(address) => address,
+        };
+        if !has_ports(tuple.protocol) && tuple.protocol != ipv4::PROTOCOL_ICMP {
+            return Err(Drop::NatProtocol);
+        }
+        opening.reply.dst = address.to_ipv6_mapped().octets();
+        opening.flags = opening.flags.with(Flags::SOURCE_NAT);
+        opening.port = Port::Open;
+        Ok(opening)
     }
 
     /// The second pass.
-    fn carry_out(&mut self, scene: &Scene<'_>, decision: Decision, progress: &mut Progress) {
+    fn carry_out(
+        &mut self,
+        scene: &Scene<'_>,
+        decision: Decision,
+        openings: &[Opening],
+        progress: &mut Progress,
+    ) {
         let position = decision.position;
-        let tuple = self.batch.tuples[position];
-        if progress.begun.may_have(&tuple)
-            && let Some(hit) = self.shard.lookup(&tuple)
+        let tuple = &self.batch.tuples[position];
+        if progress.begun.may_have(tuple)
+            && let Some(hit) = self.shard.lookup(tuple)
         {
             self.batch.hits[position] = Some(hit);
             return;
@@ -332,15 +365,24 @@ impl<P: PortIo> Core<P> {
         if let Some(policy) = decision.policy {
             self.counters.policy_hit(policy);
         }
-        let disposal = match decision.fate {
-            Fate::Begin(opening) => match self.begin(scene, position, opening, progress) {
-                Ok(hit) => {
-                    self.batch.hits[position] = Some(hit);
-                    return;
-                }
-                Err(reason) => Disposal::Drop(reason),
-            },
-            Fate::Dispose(disposal) => disposal,
+        let opening = match (decision.fate, progress.refusal) {
+            (Fate::Dispose(disposal), _) => Err(disposal),
+            (_, Some(reason)) => Err(Disposal::Drop(reason)),
+            (Fate::Ready(number), None) => Ok(openings[number]),
+            (Fate::Begin(policy, hop), None) => self
+                .opening(scene, position, policy, hop)
+                .map_err(Disposal::Drop),
+        };
+        let begun = opening.and_then(|opening| {
+            self.begin(scene, position, opening, progress)
+                .map_err(Disposal::Drop)
+        });
+        let disposal = match begun {
+            Ok(hit) => {
+                self.batch.hits[position] = Some(hit);
+                return;
+            }
+            Err(disposal) => disposal,
         };
         if let Some(mbuf) = self.batch.mbufs[position].take() {
             self.dispose(scene, position, disposal, mbuf);
@@ -353,7 +395,11 @@ impl<P: PortIo> Core<P> {
         match disposal {
             Disposal::HandOver(worker) => self.hand_over(worker, ingress, mbuf),
             Disposal::Local => self.punt(PuntReason::Local, ingress, mbuf),
-            Disposal::Drop(reason) => self.counters.lose(reason),
+            Disposal::Drop(reason) => {
+                self.counters.lose(reason);
+                // It has room for all buffers of a batch, and frees them together.
+                let _ = self.burst.push(mbuf);
+            }
             Disposal::Refuse(reason, answer) => {
                 self.counters.lose(reason);
                 let layout = self.batch.layouts[position];
@@ -381,7 +427,6 @@ impl<P: PortIo> Core<P> {
         opening: Opening,
         progress: &mut Progress,
     ) -> Result<Hit, Drop> {
-        progress.refusal.map_or(Ok(()), Err)?;
         let mut session = Session {
             tuples: [self.batch.tuples[position], opening.reply],
             version: self.shard.next_version(scene.snapshot.term),
@@ -405,7 +450,11 @@ impl<P: PortIo> Core<P> {
             .map_err(|refused| progress.refused(refused))?;
         if let Some(evicted) = evicted {
             self.batch.evicted = true;
-            progress.evicted();
+            self.evictions.spend();
+            if self.evictions.left() == 0 {
+                // Nothing leaves the table during a burst: the next one would need room as well.
+                progress.refusal = Some(Drop::EvictionLimited);
+            }
             self.counters.happened(Event::SessionsEvicted);
             self.report(DeltaKind::Remove, id, &evicted);
         }
@@ -504,13 +553,7 @@ fn elsewhere(readers: &[Reader], here: u16, tuple: &Tuple) -> Option<u16> {
 }
 
 /// What the policy that matched makes of a packet.
-fn decide_by(
-    scene: &Scene<'_>,
-    position: usize,
-    candidate: &Candidate<'_>,
-    found: &Match<'_>,
-) -> Decision {
-    let layout = candidate.layout;
+fn decide_by(position: usize, layout: &Layout, found: &Match<'_>) -> Decision {
     // Only what can begin a session is asked of a policy; the rest has lost its own.
     let lost = match layout.kind {
         Kind::IcmpError | Kind::IcmpQuery { request: false } => Some(Drop::IcmpNoSession),
@@ -527,65 +570,22 @@ fn decide_by(
             };
             Fate::Dispose(Disposal::Refuse(Drop::PolicyReject, answer))
         }
-        (None, PolicyAction::Allow) => allow(scene, candidate, found),
+        (None, PolicyAction::Allow) => {
+            if layout.kind == Kind::Tcp && !begins_connection(layout.tcp_flags) {
+                Fate::Dispose(Disposal::Drop(Drop::TcpNotSyn))
+            } else if layout.ttl <= 1 {
+                let answer = Answer::Icmp(Problem::TtlExceeded);
+                Fate::Dispose(Disposal::Refuse(Drop::TtlExceeded, answer))
+            } else {
+                Fate::Begin(found.index, found.hop)
+            }
+        }
     };
     Decision {
         position,
         policy: lost.is_none().then_some(found.index),
         fate,
     }
-}
-
-/// What becomes of a packet that a policy allows.
-fn allow(scene: &Scene<'_>, candidate: &Candidate<'_>, found: &Match<'_>) -> Fate {
-    let layout = candidate.layout;
-    if layout.kind == Kind::Tcp && !begins_connection(layout.tcp_flags) {
-        return Fate::Dispose(Disposal::Drop(Drop::TcpNotSyn));
-    }
-    if layout.ttl <= 1 {
-        let answer = Answer::Icmp(Problem::TtlExceeded);
-        return Fate::Dispose(Disposal::Refuse(Drop::TtlExceeded, answer));
-    }
-    match opening(scene, candidate, found) {
-        Ok(opening) => Fate::Begin(opening),
-        Err(reason) => Fate::Dispose(Disposal::Drop(reason)),
-    }
-}
-
-/// How replies of a new session will arrive: its packets reversed, after translation.
-fn opening(
-    scene: &Scene<'_>,
-    candidate: &Candidate<'_>,
-    found: &Match<'_>,
-) -> Result<Opening, Drop> {
-    let mut opening = Opening {
-        policy: found.index,
-        reply: candidate.tuple.reversed(),
-        flags: Flags::default(),
-        port: Port::Given,
-    };
-    if let Some(nat) = found.policy.destination_nat {
-        opening.reply.src = nat.address.to_ipv6_mapped().octets();
-        if let Some(port) = nat.port.filter(|_| has_ports(candidate.layout.kind)) {
-            opening.reply.src_port = port;
-        }
-        opening.flags = opening.flags.with(Flags::DESTINATION_NAT);
-    }
-    let address = match found.policy.source_nat {
-        SourceNat::None => return Ok(opening),
-        SourceNat::Masquerade => masquerade_address(scene, found.hop).ok_or(Drop::NatNoAddress)?,
-        SourceNat::Address(address) => address,
-    };
-    if !matches!(
-        candidate.tuple.protocol,
-        ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP | ipv4::PROTOCOL_ICMP
-    ) {
-        return Err(Drop::NatProtocol);
-    }
-    opening.reply.dst = address.to_ipv6_mapped().octets();
-    opening.flags = opening.flags.with(Flags::SOURCE_NAT);
-    opening.port = Port::Open;
-    Ok(opening)
 }
 
 /// The cluster address that a session which leaves by `hop` is hidden behind.
@@ -601,6 +601,6 @@ fn begins_connection(flags: u8) -> bool {
     flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
 }
 
-fn has_ports(kind: Kind) -> bool {
-    matches!(kind, Kind::Tcp | Kind::Udp)
+const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP)
 }

@@ -7,7 +7,7 @@ use crate::entry::Entry;
 use crate::index::{Home, Word};
 use crate::key::Key;
 use crate::memory;
-use crate::model::{Direction, Hit, SessionId};
+use crate::model::Hit;
 
 /// Keys in a burst at the most.
 const BURST: usize = 64;
@@ -103,24 +103,6 @@ impl Shard {
             found |= u64::from(hits[i].is_some()) << i;
         }
         found
-    }
-
-    /// Asks for all that the insertion of a session with `keys` will touch, when `ahead` others will
-    /// be inserted before it. A hint: what is asked for and not used costs its cache lines.
-    pub fn prefetch_insert(&self, keys: [&Key; 2], ahead: usize) {
-        for key in keys {
-            self.shared.index.view().prefetch(self.home(key).bucket);
-        }
-        if let Some(sources) = &self.sources {
-            sources.prefetch(self.shared.hasher.source(keys[0]));
-        }
-        if let Some(&slot) = self.free.iter().rev().nth(ahead) {
-            let entry = self.entry(SessionId(slot));
-            memory::prefetch(entry.half(Direction::Original));
-            memory::prefetch(entry.half(Direction::Reply));
-            self.wheel.prefetch(slot);
-            self.half_open.prefetch(slot);
-        }
     }
 }
 

@@ -107,7 +107,8 @@ impl Shard {
         // A timer that comes too early is put back when it is due.
         let timeout = self.timeouts.of(connection.state, protocol);
         if timeout < self.timeouts.of(was, protocol) {
-            self.wheel.schedule(id.0, now.plus(timeout));
+            let due = now.plus(timeout);
+            self.wheel.reschedule(&mut self.lists, id.0, due);
         }
     }
 }

@@ -163,7 +163,8 @@ impl Shard {
         let was_half_open = is_half_open(self.entry(id).state());
         self.entry(id).store(session, keys);
         self.list_half_open(id.0, was_half_open, is_half_open(session.state));
-        self.wheel.schedule(id.0, self.deadline(session));
+        let due = self.deadline(session);
+        self.wheel.reschedule(&mut self.lists, id.0, due);
     }
 }
 

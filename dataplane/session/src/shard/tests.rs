@@ -170,6 +170,38 @@ fn asking_for_an_insertion_ahead_changes_nothing() {
 }
 
 #[test]
+fn asking_for_removals_ahead_changes_nothing() {
+    let mut shard = shard(3);
+    let ids: Vec<_> = (0..2)
+        .map(|i| shard.insert(session(i), NOW).unwrap().id)
+        .collect();
+    shard.prefetch_remove(&[ids[1], SessionId(2), ids[0]]);
+    for (i, &id) in (0..).zip(&ids) {
+        assert_eq!(shard.remove(id).unwrap().tuples, session(i).tuples);
+        shard.prefetch_remove(&ids);
+    }
+}
+
+#[test]
+fn a_session_costs_at_most_192_bytes_all_in() {
+    for capacity in [1_000_000, 1_048_577] {
+        let settings = Settings {
+            per_source_limit: Some(100),
+            ..Settings::new(capacity)
+        };
+        let shard = Shard::new(settings, Memory::Plain).unwrap();
+        let Footprint {
+            entries,
+            index,
+            lists,
+            ..
+        } = shard.footprint();
+        let each = (entries + index + lists) as f64 / f64::from(capacity);
+        assert!((128.0..=192.0).contains(&each), "{each}");
+    }
+}
+
+#[test]
 fn a_taken_tuple_is_refused_in_either_direction() {
     let mut shard = shard(4);
     let id = shard.insert(session(1), NOW).unwrap().id;

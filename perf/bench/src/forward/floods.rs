@@ -20,6 +20,8 @@ const MOST: u32 = 1_000_000;
 const VICTIM: u32 = Flow::COUNT - 1_000;
 /// Packets of a flood between two looks at what it has taken.
 const LOOK: u64 = 20_000;
+/// Looks after which a flood has failed.
+const MOST_LOOKS: u32 = 10_000;
 
 impl Bench<'_> {
     pub(super) fn floods(&mut self) -> Result<()> {
@@ -38,8 +40,11 @@ impl Bench<'_> {
         gateway
             .lan
             .send(Traffic::Stamped(Stream::syn_flood(sessions)))?;
+        let mut looks = 0;
         while gateway.worker.shard().len() < plan.capacity {
+            ensure!(looks < MOST_LOOKS, "the flood does not fill the table");
             gateway.measure(LOOK);
+            looks += 1;
         }
         let flood = Stream::syn_flood(sessions);
         let calm = Stream::acknowledgements(sessions);
@@ -64,10 +69,12 @@ impl Bench<'_> {
         let flood = Stream::port_flood(sessions, Flow::number(VICTIM).server);
         gateway.lan.send(Traffic::Stamped(flood.clone()))?;
         let created = |gateway: &Gateway| gateway.counters.count(Event::SessionsCreated);
-        let mut before = 0;
+        let (mut before, mut looks) = (0, 0);
         while created(&gateway) > before {
+            ensure!(looks < MOST_LOOKS, "there is always a port left");
             before = created(&gateway);
             gateway.measure(LOOK);
+            looks += 1;
         }
         let refused = gateway.counters.dropped(Drop::NatPortsExhausted);
         ensure!(refused > 0, "no flow was refused");

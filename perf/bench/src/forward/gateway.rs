@@ -23,6 +23,10 @@ pub(crate) const WAN: InterfaceId = InterfaceId(1);
 /// The gateway's address on the side of the servers.
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
+/// DPDK's memory at start, in MiB: each gateway has a table of routes of 64 MiB. With huge pages DPDK
+/// takes more where that is not enough, without them it cannot.
+pub(crate) const MEMORY_MB: u32 = 640;
+
 /// Buffers of a pool that only has to keep the worker's bursts and caches filled.
 pub(crate) const BUFFERS: u32 = 16_384;
 /// Room for a frame in a buffer, in bytes.
@@ -32,6 +36,9 @@ pub(crate) const ROOM: u16 = 2_048;
 pub(crate) const SOURCE: &str = "null,size=60,copy=0";
 /// A sink, from which nothing comes.
 pub(crate) const SINK: &str = "null,size=60,no-rx=1";
+
+/// More sessions than one address has ports.
+const PORTS: u32 = 1 << 16;
 
 /// Packets that a gateway is given before a measurement, so that caches hold what they will hold.
 const WARM_UP: u64 = 200_000;
@@ -50,10 +57,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Room for `sessions` sessions and an eighth more.
+    /// Room for `sessions` sessions and some more: an eighth, and one for every port of an address.
     pub(crate) fn for_sessions(sessions: u32, nat: bool, memory: Memory) -> Self {
         Self {
-            capacity: sessions + sessions / 8 + 1_024,
+            capacity: sessions + sessions / 8 + PORTS,
             nat,
             memory,
             range_of: |_| 0,

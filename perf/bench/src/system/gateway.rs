@@ -15,8 +15,10 @@ use rustix::process::Signal;
 use tidegate_lab::clock::{Found, wait_for};
 use tidegate_lab::{CLUSTER_LAN, CLUSTER_WAN, Namespace, ProcessId, Programs, tool};
 
-use super::site::{CLIENT, GATEWAY_LAN, GATEWAY_WAN, SERVER, Site};
+use super::site::{CLIENT, SERVER, Site};
 
+/// A MAC that no interface has.
+const NOBODY: Mac = Mac([0x02, 0x74, 0x67, 0xff, 0xff, 0xff]);
 /// How long a gateway may take until it is ready.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long it may take to end when it is asked to.
@@ -126,9 +128,10 @@ impl Gateway {
         }
     }
 
-    /// The MAC to send to, where nobody answers ARP.
+    /// The MAC to send to, where nobody answers ARP. Like Tidegate's virtual one it is not that of the
+    /// interface: frames to that would be routed by the kernel of the namespace, too.
     pub(super) fn mac(self) -> Option<Mac> {
-        matches!(self, Self::Macswap(_) | Self::Mac(_)).then_some(GATEWAY_LAN)
+        matches!(self, Self::Macswap(_) | Self::Mac(_)).then_some(NOBODY)
     }
 
     /// Starts it in `site`.
@@ -358,18 +361,21 @@ fn start_testpmd(site: &Site, medium: Medium, mode: &str, means: Means) -> Resul
         } else {
             Found::NotYet("it still starts".to_owned())
         })
-    })?;
+    })
+    .context(
+        "`dpdk-testpmd` does not start: `scripts/setup.sh --test` installs it (package dpdk-dev)",
+    )?;
     Ok(process)
 }
 
 /// Tells client and server about each other: testpmd answers no ARP, and changes no address.
 fn introduce(site: &Site) -> Result<()> {
     site.client().ip(&format!(
-        "neighbour replace {CLUSTER_LAN} lladdr {GATEWAY_LAN} dev lan0 nud permanent\n"
+        "neighbour replace {CLUSTER_LAN} lladdr {NOBODY} dev lan0 nud permanent\n"
     ))?;
     site.server().ip(&format!(
         "route replace 192.0.2.0/24 via {CLUSTER_WAN} dev wan0\n\
-         neighbour replace {CLUSTER_WAN} lladdr {GATEWAY_WAN} dev wan0 nud permanent\n"
+         neighbour replace {CLUSTER_WAN} lladdr {NOBODY} dev wan0 nud permanent\n"
     ))
 }
 

@@ -21,10 +21,10 @@ use anyhow::{Context, Result, ensure};
 use packet::Mac;
 use tidegate_lab::{CLIENT_LAN, CLUSTER_LAN, Namespace, SERVER_WAN, tool};
 
-/// The gateway's MAC on the client's side, where it has none of its own making.
-pub(super) const GATEWAY_LAN: Mac = Mac([0x02, 0x00, 0x5e, 0x00, 0x00, 0x01]);
-/// The gateway's MAC on the server's side.
-pub(super) const GATEWAY_WAN: Mac = Mac([0x02, 0x00, 0x5e, 0x00, 0x00, 0x02]);
+/// Of the gateway's interface on the client's side.
+const GATEWAY_LAN: Mac = Mac([0x02, 0x00, 0x5e, 0x00, 0x00, 0x01]);
+/// Of the one on the server's side.
+const GATEWAY_WAN: Mac = Mac([0x02, 0x00, 0x5e, 0x00, 0x00, 0x02]);
 /// The client's MAC.
 pub(super) const CLIENT: Mac = Mac([0x02, 0x00, 0x5e, 0x00, 0x00, 0x0c]);
 /// The server's MAC.
@@ -40,7 +40,11 @@ shift
 for name in "$@"; do
     for process in $(ip netns pids "$name" 2>/dev/null); do kill -KILL "$process"; done
 done
-for name in "$@"; do ip netns del "$name" 2>/dev/null; done
+for name in "$@"; do
+    ip netns del "$name" 2>/dev/null
+    # What testpmd leaves under its prefix.
+    rm -rf "/run/dpdk/$name"
+done
 rm -rf "$directory"
 "#;
 

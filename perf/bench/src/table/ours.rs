@@ -164,8 +164,16 @@ impl Table for Ours {
         Ok(())
     }
 
-    fn remove(&mut self, _burst: usize) -> usize {
-        let slots = self.staged_slots.iter();
-        slots.filter(|&&id| self.shard.remove(id).is_some()).count()
+    fn remove(&mut self, burst: usize) -> usize {
+        let mut done = 0;
+        for slots in self.staged_slots.chunks(burst) {
+            if burst > 1 {
+                self.shard.prefetch_remove(slots);
+            }
+            for &slot in slots {
+                done += usize::from(self.shard.remove(slot).is_some());
+            }
+        }
+        done
     }
 }

@@ -120,17 +120,20 @@ impl Template {
         Self { bytes, flows }
     }
 
-    /// Makes the next frame of the run in an empty buffer. The flows take turns.
+    /// Makes a frame of the run in an empty buffer. The flows take turns.
     pub fn write(&self, mbuf: &mut Mbuf, stamp: Stamp) {
-        if !mbuf.copy_from_slice(&self.bytes) {
-            return;
+        if mbuf.copy_from_slice(&self.bytes) {
+            self.mark(mbuf.data_mut(), stamp);
         }
+    }
+
+    /// Writes what differs from one frame to the next: the ports and the stamp.
+    fn mark(&self, frame: &mut [u8], stamp: Stamp) {
         let flow = u32::try_from(stamp.number % u64::from(self.flows.count.max(1))).unwrap_or(0);
         let [source, destination] = Flows::ports(flow);
-        let data = mbuf.data_mut();
-        data[UDP..UDP + 2].copy_from_slice(&source.to_be_bytes());
-        data[UDP + 2..UDP + 4].copy_from_slice(&destination.to_be_bytes());
-        if let Some(room) = data.get_mut(STAMP..).and_then(<[u8]>::first_chunk_mut) {
+        frame[UDP..UDP + 2].copy_from_slice(&source.to_be_bytes());
+        frame[UDP + 2..UDP + 4].copy_from_slice(&destination.to_be_bytes());
+        if let Some(room) = frame.get_mut(STAMP..).and_then(<[u8]>::first_chunk_mut) {
             stamp.write(room);
         }
     }
@@ -148,30 +151,36 @@ mod tests {
         count: 1,
     };
 
+    const STAMPED: Stamp = Stamp {
+        tag: 0x1234,
+        number: u64::MAX - 1,
+        made: 77,
+    };
+
+    fn frame(size: usize) -> Vec<u8> {
+        let template = Template::new(size, Mac([2; 6]), Mac([4; 6]), FLOWS);
+        let mut frame = template.bytes.clone();
+        template.mark(&mut frame, STAMPED);
+        frame
+    }
+
     #[test]
-    fn a_template_is_a_datagram_that_a_gateway_accepts() {
+    fn a_frame_is_a_datagram_that_a_gateway_accepts() {
         for size in [64, 128, 1_518] {
-            let template = Template::new(size, Mac([2; 6]), Mac([4; 6]), FLOWS);
-            assert_eq!(template.bytes.len(), size - 4);
-            let layout = packet::parse(&template.bytes).expect("it is well-formed");
+            let frame = frame(size);
+            assert_eq!(frame.len(), size - 4);
+            let layout = packet::parse(&frame).expect("it is well-formed");
             assert_eq!(layout.kind, packet::Kind::Udp);
         }
     }
 
     #[test]
     fn a_stamp_survives_its_frame() {
-        let mut template = Template::new(64, Mac([2; 6]), Mac([4; 6]), FLOWS);
-        let stamp = Stamp {
-            tag: 0x1234,
-            number: u64::MAX - 1,
-            made: 77,
-        };
-        let room = template.bytes[STAMP..].first_chunk_mut().expect("room");
-        stamp.write(room);
-        assert_eq!(Stamp::read(&template.bytes), Some(stamp));
-        assert_eq!(Stamp::read(&template.bytes[..59]), None, "it is cut short");
-        template.bytes[23] = ipv4::PROTOCOL_TCP;
-        assert_eq!(Stamp::read(&template.bytes), None, "it is not UDP");
+        let mut frame = frame(64);
+        assert_eq!(Stamp::read(&frame), Some(STAMPED));
+        assert_eq!(Stamp::read(&frame[..59]), None, "it is cut short");
+        frame[23] = ipv4::PROTOCOL_TCP;
+        assert_eq!(Stamp::read(&frame), None, "it is not UDP");
     }
 
     #[test]

@@ -18,6 +18,9 @@ const RECEIVED_PER_TURN: usize = 4;
 /// The longest latency that is told apart, in nanoseconds: ten seconds.
 const LONGEST: u64 = 10_000_000_000;
 
+/// The percentiles of latency that are reported, with their names.
+pub const PERCENTILES: [(f64, &str); 3] = [(50.0, "median"), (99.0, "99 %"), (99.9, "99.9 %")];
+
 /// How fast frames are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
@@ -78,6 +81,12 @@ impl Outcome {
     #[must_use]
     pub fn offered(&self) -> f64 {
         as_f64(self.sent) / self.time.as_secs_f64()
+    }
+
+    /// A percentile of the latencies, in microseconds.
+    #[must_use]
+    pub fn latency_at(&self, percentile: f64) -> f64 {
+        as_f64(self.latency.value_at_percentile(percentile)) / 1_000.0
     }
 
     /// The share of the intended frames that did not arrive, 0 to 1.
