@@ -53,13 +53,6 @@ impl Neighbours {
         self.slots[self.slot(interface, address)].map(|neighbour| neighbour.mac)
     }
 
-    /// Where in this table the neighbour is, and its Ethernet address.
-    pub(crate) fn find(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<(u32, Mac)> {
-        let place = self.slot(interface, address);
-        let mac = self.slots[place]?.mac;
-        Some((u32::try_from(place).ok()?, mac))
-    }
-
     /// How many neighbours there are.
     #[must_use]
     pub fn len(&self) -> usize {

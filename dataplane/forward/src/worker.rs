@@ -168,8 +168,13 @@ impl<P: PortIo> Worker<P> {
             std::ptr::from_ref(scene.neighbours).addr(),
         );
         if seen != self.seen {
+            if seen.0 != self.seen.0 {
+                self.core.ways.begin_epoch();
+            }
+            self.core
+                .ways
+                .look_up_again(scene.snapshot, scene.neighbours);
             self.seen = seen;
-            self.core.ways.begin_epoch();
         }
         self.core.turn(&scene)
     }

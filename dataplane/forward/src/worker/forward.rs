@@ -9,7 +9,7 @@ use dpdk::Mbuf;
 use packet::icmp::Problem;
 use packet::plain::{self, Ends, Leaving};
 use packet::{Layout, Mac, Tuple, ethernet};
-use session::{Hit, Rewrite};
+use session::Hit;
 use zerocopy::FromBytes;
 
 use super::answer::Answer;
@@ -21,7 +21,6 @@ use crate::interface::{Interface, InterfaceId};
 use crate::port::PortIo;
 use crate::rings::PuntReason;
 use crate::route::Hop;
-use crate::ways::Way;
 
 /// What the route stage says about a packet.
 enum Passage<'a> {
@@ -73,8 +72,8 @@ impl<P: PortIo> Core<P> {
             None => return Progress::None,
         };
         let plain = self.batch.plains[position];
-        let remembered = self.ways.remembered(rewrite.path).copied();
-        let Some(way) = remembered.or_else(|| self.work_out_way(scene, hit, &rewrite)) else {
+        // The general way finds it for the next packet.
+        let Some(&way) = self.ways.remembered(rewrite.path) else {
             return Progress::Tracked;
         };
         if plain.datagram_len() > way.mtu {
@@ -98,16 +97,6 @@ impl<P: PortIo> Core<P> {
         Progress::Done
     }
 
-    /// Asks routes and neighbours, and lets the session remember the answer.
-    #[cold]
-    fn work_out_way(&mut self, scene: &Scene<'_>, hit: Hit, rewrite: &Rewrite) -> Option<Way> {
-        let [.., a, b, c, d] = rewrite.addresses.to_ne_bytes();
-        let hop = scene.snapshot.way_to(Ipv4Addr::new(a, b, c, d))?;
-        let (path, way) = self.ways.work_out(scene.snapshot, scene.neighbours, hop)?;
-        self.shard.set_path(hit, path);
-        Some(way)
-    }
-
     /// Sends a packet of any kind on its way.
     fn forward_general(&mut self, scene: &Scene<'_>, position: usize, tracked: bool) {
         if self.batch.is_plain(position) {
@@ -124,24 +113,26 @@ impl<P: PortIo> Core<P> {
             self.batch.mbufs[position] = None;
             return;
         }
-        let outgoing = self.shard.outgoing(hit);
-        self.translate_and_send(scene, position, &outgoing);
+        self.translate_and_send(scene, position, hit);
     }
 
     /// Rewrites a packet that can pass, and sends it.
-    fn translate_and_send(&mut self, scene: &Scene<'_>, position: usize, outgoing: &Tuple) {
+    fn translate_and_send(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) {
         let Some(mut mbuf) = self.batch.mbufs[position].take() else {
             return;
         };
         let layout = self.batch.layouts[position];
         let ingress = self.batch.ingress[position];
-        match passage(scene, outgoing, &layout) {
+        let outgoing = self.shard.outgoing(hit);
+        match passage(scene, &outgoing, &layout) {
             Passage::Whole(hop, egress) => {
-                translate(&mut mbuf, &layout, outgoing);
+                let path = self.ways.by(hop, scene.snapshot, scene.neighbours);
+                self.shard.set_path(hit, path);
+                translate(&mut mbuf, &layout, &outgoing);
                 self.transmit(scene, ingress, hop, egress, mbuf);
             }
             Passage::Cut(hop, egress) => {
-                translate(&mut mbuf, &layout, outgoing);
+                translate(&mut mbuf, &layout, &outgoing);
                 self.cut_and_transmit(scene, ingress, hop, egress, &mbuf, &layout);
             }
             Passage::Refuse(reason, problem) => {
