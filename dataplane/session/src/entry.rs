@@ -157,6 +157,11 @@ impl Window {
         )
     }
 
+    #[inline]
+    fn both([original, reply]: &[TcpSide; 2]) -> [Self; 2] {
+        [Self::of(original), Self::of(reply)]
+    }
+
     fn expand(self, scale: u8) -> u32 {
         u32::from(self.value) << if self.wide { Self::shift(scale) } else { 0 }
     }
@@ -275,10 +280,13 @@ impl Entry {
     pub(crate) fn store(&self, session: &Session, keys: &[Key; 2]) {
         let rewrites = Rewrite::of(keys);
         let common = Hot(Hot::common(session, rewrites.is_some()));
-        let windows = session.tcp.each_ref().map(Window::of);
+        let windows = Window::both(&session.tcp);
         let hot = common.with_options(&windows, &session.tcp);
         let reply_hot = Hot(common.0 | u32::from(session.policy) << Hot::POLICY_SHIFT);
-        let [rewrite, reply_rewrite] = rewrites.map_or([None; 2], |both| both.map(Some));
+        let [rewrite, reply_rewrite] = match rewrites {
+            Some([original, reply]) => [Some(original), Some(reply)],
+            None => [None; 2],
+        };
         self.sequence.write(|| {
             self.original
                 .store(&keys[0], rewrite, hot, session.last_seen);
@@ -301,7 +309,7 @@ impl Entry {
     /// Changes what TCP tracking changes. `version` is `None` while nothing changed that a peer
     /// has to know.
     pub(crate) fn store_connection(&self, connection: &Connection, version: Option<Version>) {
-        let windows = connection.sides.each_ref().map(Window::of);
+        let windows = Window::both(&connection.sides);
         let (state, flags) = (connection.state, connection.flags);
         let hot = self.original.hot().with(state, flags);
         let reply_hot = self.reply.hot().with(state, flags);
@@ -383,7 +391,7 @@ impl Entry {
     fn copy(&self) -> Option<Session> {
         let hot = self.original.hot();
         hot.is_occupied().then(|| Session {
-            tuples: self.keys().map(|key| key.tuple()),
+            tuples: [self.original.key().tuple(), self.reply.key().tuple()],
             version: self.version(),
             state: hot.state(),
             flags: hot.flags(),

@@ -34,7 +34,7 @@ const LOAD_PERCENT: u64 = 80;
 #[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
 #[cfg_attr(loom, derive(Default))]
 pub(crate) struct Bucket {
-    /// Four tags to a word; a zero tag is a free place.
+    /// Four tags to a word, the first in its lowest bits; a zero tag is a free place.
     tags: [AtomicU64; 2],
     /// [`Hit`]s, as bits; and behind them the overflow bucket, counted from one, or zero when there is
     /// none.
@@ -93,19 +93,21 @@ impl Bucket {
     }
 
     fn tag(&self, at: u32) -> u16 {
-        let bytes = self.tags[(at / 4) as usize]
-            .load(Ordering::Relaxed)
-            .to_le_bytes();
-        let byte = (at % 4) as usize * 2;
-        u16::from_le_bytes([bytes[byte], bytes[byte + 1]])
+        let (word, shift) = self.tag_at(at);
+        let [a, b, ..] = (word.load(Ordering::Relaxed) >> shift).to_le_bytes();
+        u16::from_le_bytes([a, b])
     }
 
     fn set_tag(&self, at: u32, tag: u16) {
-        let word = &self.tags[(at / 4) as usize];
-        let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
-        let byte = (at % 4) as usize * 2;
-        bytes[byte..byte + 2].copy_from_slice(&tag.to_le_bytes());
-        word.store(u64::from_le_bytes(bytes), Ordering::Release);
+        let (word, shift) = self.tag_at(at);
+        let others = word.load(Ordering::Relaxed) & !(0xffff << shift);
+        word.store(others | u64::from(tag) << shift, Ordering::Release);
+    }
+
+    /// The word of a tag, and where in it.
+    #[inline]
+    fn tag_at(&self, at: u32) -> (&AtomicU64, u32) {
+        (&self.tags[(at / 4) as usize], at % 4 * 16)
     }
 
     fn publish(&self, at: u32, tag: u16, hit: Hit) {

@@ -11,14 +11,13 @@
 //! VLAN identifier has.
 
 use packet::Tuple;
-use zerocopy::IntoBytes;
 
 /// Set in word 0 when both addresses are IPv4.
 const V4: u64 = 1 << 63;
 /// Bits of a VLAN identifier (IEEE 802.1Q).
 const VLAN: u16 = 0x0fff;
-/// What precedes an IPv4 address in an IPv4-mapped one.
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+/// The four bytes before the IPv4 address in an IPv4-mapped one. The eight before them are zero.
+const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// A [`Tuple`] as look-ups want it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -39,6 +38,12 @@ impl Key {
             0,
             0,
         ])
+    }
+
+    /// The keys of a session's tuples.
+    #[inline]
+    pub(crate) fn both([original, reply]: &[Tuple; 2]) -> [Self; 2] {
+        [Self::from(original), Self::from(reply)]
     }
 
     /// The tuple whose key this is.
@@ -107,15 +112,15 @@ impl From<&Tuple> for Key {
         let [e, f] = (tuple.vlan & VLAN).to_le_bytes();
         let domain = u32::from_le_bytes([tuple.protocol, tuple.zone, e, f]);
         let w0 = u64::from(ports) | u64::from(domain) << 32;
-        let (src, dst) = (tuple.src.as_bytes(), tuple.dst.as_bytes());
-        if let (Some(src), Some(dst)) = (src.strip_prefix(&MAPPED), dst.strip_prefix(&MAPPED)) {
-            let mut addresses = [0; 8];
-            addresses[..4].copy_from_slice(src);
-            addresses[4..].copy_from_slice(dst);
-            return Self([w0 | V4, u64::from_ne_bytes(addresses), 0, 0, 0]);
+        let src: [u32; 4] = zerocopy::transmute!(tuple.src);
+        let dst: [u32; 4] = zerocopy::transmute!(tuple.dst);
+        let v4 = src[0] | src[1] | dst[0] | dst[1] == 0 && [src[2], dst[2]] == [MAPPED; 2];
+        if v4 {
+            let addresses = zerocopy::transmute!([src[3], dst[3]]);
+            return Self([w0 | V4, addresses, 0, 0, 0]);
         }
-        let [w1, w2]: [u64; 2] = zerocopy::transmute!(tuple.src);
-        let [w3, w4]: [u64; 2] = zerocopy::transmute!(tuple.dst);
+        let [w1, w2]: [u64; 2] = zerocopy::transmute!(src);
+        let [w3, w4]: [u64; 2] = zerocopy::transmute!(dst);
         Self([w0, w1, w2, w3, w4])
     }
 }
@@ -137,10 +142,7 @@ pub(crate) const fn reverse_addresses(addresses: u64) -> u64 {
 }
 
 fn mapped(address: [u8; 4]) -> [u8; 16] {
-    let mut whole = [0; 16];
-    whole[..12].copy_from_slice(&MAPPED);
-    whole[12..].copy_from_slice(&address);
-    whole
+    zerocopy::transmute!([0, 0, MAPPED, u32::from_ne_bytes(address)])
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]

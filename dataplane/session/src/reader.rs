@@ -11,7 +11,9 @@ use crate::memory::Array;
 use crate::model::{Hit, Session, SessionId};
 use crate::statistics::{Counters, Statistics};
 
-/// What the writer and the readers share.
+/// What the writer and the readers share. Its own cache lines keep it apart from the count of those who
+/// share it, which readers write; the counters have lines of their own for what readers only read.
+#[repr(align(128))]
 pub(crate) struct Shared {
     pub(crate) index: Index,
     pub(crate) entries: Array<Entry>,

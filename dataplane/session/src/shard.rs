@@ -232,8 +232,8 @@ impl Shard {
     /// When a tuple is taken, the source is at its limit, or no slot can be had. Nothing changed.
     pub fn insert(&mut self, mut session: Session, now: Tick) -> Result<Inserted, Refused> {
         session.last_seen = now;
-        let keys = session.tuples.each_ref().map(Key::from);
-        let homes = keys.each_ref().map(|key| self.home(key));
+        let keys = Key::both(&session.tuples);
+        let homes = self.homes(&keys);
         let taken = self
             .find(homes[0], &keys[0])
             .or_else(|| self.find(homes[1], &keys[1]));
@@ -277,6 +277,11 @@ impl Shard {
     #[inline]
     fn home(&self, key: &Key) -> Home {
         self.shared.index.home(self.shared.hasher.key(key))
+    }
+
+    #[inline]
+    fn homes(&self, [original, reply]: &[Key; 2]) -> [Home; 2] {
+        [self.home(original), self.home(reply)]
     }
 
     #[inline]
@@ -361,7 +366,7 @@ impl Shard {
             return None;
         }
         let (session, keys) = (entry.session(), entry.keys());
-        let [original, reply] = keys.each_ref().map(|key| self.home(key));
+        let [original, reply] = self.homes(&keys);
         let Self { shared, pool, .. } = self;
         shared
             .index

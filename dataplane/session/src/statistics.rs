@@ -20,8 +20,9 @@ macro_rules! counters {
             }
         }
 
-        /// The counters themselves.
+        /// The counters themselves, on cache lines of their own: the writer's, whatever others read.
         #[derive(Default)]
+        #[repr(align(128))]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)+
         }
@@ -92,18 +93,22 @@ counters! {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
+    #[inline]
     pub(crate) fn add(&self) {
         self.set(self.get().wrapping_add(1));
     }
 
+    #[inline]
     pub(crate) fn subtract(&self) {
         self.set(self.get().wrapping_sub(1));
     }
 
+    #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }

@@ -70,7 +70,7 @@ impl Shard {
             last_seen,
             ..*remote
         };
-        let keys = remote.tuples.each_ref().map(Key::from);
+        let keys = Key::both(&remote.tuples);
         let holders = keys
             .each_ref()
             .map(|key| self.lookup_key(key).map(|hit| hit.id()));
@@ -148,7 +148,7 @@ impl Shard {
         if self.free.is_empty() {
             displaced.push(self.evict());
         }
-        let homes = keys.each_ref().map(|key| self.home(key));
+        let homes = self.homes(keys);
         if self.place(session, keys, homes, now).is_some() {
             self.shared.counters.applied_new.add();
             Applied::Inserted(displaced)
