@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::frames::{self, ACK, sound};
+use common::frames::{self, ACK, SYN, sound};
 use common::*;
 use forward::{DeltaKind, Limits, TableCommand};
 use packet::Tuple;
@@ -109,6 +109,85 @@ fn sessions_evicted_within_a_burst_take_their_packets_along() {
             ("source_nat", 10),
             ("wan tx", 4),
         ],
+    );
+}
+
+#[test]
+fn a_flood_of_handshakes_leaves_a_full_table_to_those_that_are_in_it() {
+    const ROOM: u32 = 512;
+    const BURSTS: u64 = 40;
+    let mut gateway = Gateway::new(Plan {
+        sessions: ROOM,
+        ..Plan::default()
+    });
+    // Half of the table is confirmed, the other half is half open.
+    let established: Vec<Tuple> = (1..=256).map(udp_tuple).collect();
+    for tuples in established.chunks(64) {
+        for tuple in tuples {
+            gateway.send(LAN, &frames::udp(LAN, tuple, b"x"));
+        }
+        gateway.turn();
+        for frame in gateway.sent(WAN) {
+            let reply = sound(&frame).tuple.reversed();
+            gateway.send(WAN, &frames::udp(WAN, &reply, b"y"));
+        }
+        gateway.turn();
+        gateway.sent(LAN);
+    }
+    let mut strangers = (1..).map(|n| Tuple::v4(CLIENT, n, FAR, 80, 6));
+    let mut flood = |gateway: &mut Gateway, packets| {
+        for tuple in strangers.by_ref().take(packets) {
+            gateway.send(LAN, &frames::tcp(LAN, &tuple, SYN, 1, 0));
+        }
+    };
+    for _ in 0..4 {
+        flood(&mut gateway, 64);
+        gateway.turn();
+        gateway.sent(WAN);
+    }
+    assert_eq!(gateway.readers[0].len(), ROOM);
+
+    // A handshake begins, and its answer is under way while the flood goes on.
+    let client = tcp_tuple(9_999);
+    gateway.send(LAN, &frames::tcp(LAN, &client, SYN, 100, 0));
+    gateway.turn();
+    let hidden = sound(&gateway.sent(WAN)[0]).tuple;
+    let before = gateway.counts();
+    let mut packets = established.iter().cycle();
+    for _ in 0..BURSTS {
+        flood(&mut gateway, 32);
+        for tuple in packets.by_ref().take(32) {
+            gateway.send(LAN, &frames::udp(LAN, tuple, b"x"));
+        }
+        gateway.turn();
+        gateway.sent(WAN);
+    }
+    // The grants that were saved up, and one for each burst.
+    let evicted = 15 + BURSTS;
+    let flooded = BURSTS * 32;
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 2 * evicted),
+            ("drop eviction_limited", flooded - evicted),
+            ("lan rx", BURSTS * 64),
+            ("policy 0", flooded),
+            ("sessions_created", evicted),
+            ("sessions_evicted", evicted),
+            ("source_nat", evicted),
+            ("wan tx", flooded + evicted),
+        ],
+    );
+    let answer = frames::tcp(WAN, &hidden.reversed(), SYN | ACK, 900, 101);
+    assert_eq!(gateway.pass_through(WAN, &answer, LAN).len(), 1);
+    let last = frames::tcp(LAN, &client, ACK, 101, 901);
+    assert_eq!(gateway.pass_through(LAN, &last, WAN).len(), 1);
+    let client = gateway.session(&client).unwrap();
+    assert_eq!(client.state, State::Established);
+    assert!(
+        established
+            .iter()
+            .all(|tuple| gateway.session(tuple).is_some())
     );
 }
 

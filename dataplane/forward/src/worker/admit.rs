@@ -30,6 +30,7 @@ use crate::rings::{DeltaKind, Handed, PuntReason};
 use crate::route::Hop;
 
 /// What was decided about a packet without a session.
+#[derive(Clone, Copy)]
 struct Decision {
     /// Its place in the batch.
     position: usize,
@@ -39,6 +40,7 @@ struct Decision {
 }
 
 /// What becomes of a packet without a session.
+#[derive(Clone, Copy)]
 enum Fate {
     /// It begins one under this policy, and leaves this way.
     Begin(u16, Hop),
@@ -49,6 +51,7 @@ enum Fate {
 }
 
 /// What becomes of a packet that gets no session here.
+#[derive(Clone, Copy)]
 enum Disposal {
     /// It belongs to this worker.
     HandOver(u16),
@@ -176,7 +179,7 @@ impl<P: PortIo> Core<P> {
             decisions.push(decision);
         }
         let mut progress = Progress::default();
-        for decision in decisions {
+        for decision in &decisions {
             self.carry_out(scene, decision, &openings, &mut progress);
         }
         // Those that were dropped.
@@ -350,7 +353,7 @@ impl<P: PortIo> Core<P> {
     fn carry_out(
         &mut self,
         scene: &Scene<'_>,
-        decision: Decision,
+        decision: &Decision,
         openings: &[Opening],
         progress: &mut Progress,
     ) {
