@@ -239,6 +239,7 @@ impl WorkerCounters {
         self.policies[policy_slot(policy)].load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn lose(&self, reason: Drop) {
         add(&self.drops[reason as usize], 1);
     }
@@ -247,18 +248,22 @@ impl WorkerCounters {
         add(&self.malformed[reason.index()], 1);
     }
 
+    #[inline]
     pub(crate) fn lose_many(&self, reason: Drop, packets: usize) {
         add(&self.drops[reason as usize], packets as u64);
     }
 
+    #[inline]
     pub(crate) fn add(&self, event: Event, times: usize) {
         add(&self.events[event as usize], times as u64);
     }
 
+    #[inline]
     pub(crate) fn happened(&self, event: Event) {
         self.add(event, 1);
     }
 
+    #[inline]
     pub(crate) fn received(&self, interface: InterfaceId, packets: usize, bytes: usize) {
         if let Some(counters) = self.interfaces.get(interface.index()) {
             add(&counters.rx_packets, packets as u64);
@@ -266,6 +271,7 @@ impl WorkerCounters {
         }
     }
 
+    #[inline]
     pub(crate) fn sent(&self, interface: InterfaceId, packets: usize, bytes: usize) {
         if let Some(counters) = self.interfaces.get(interface.index()) {
             add(&counters.tx_packets, packets as u64);
@@ -279,6 +285,7 @@ impl WorkerCounters {
 }
 
 /// Adds as the only writer: no read-modify-write on the bus.
+#[inline]
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }

@@ -241,8 +241,10 @@ impl<P: PortIo> Core<P> {
     fn run(&mut self, scene: &Scene<'_>, origin: Origin) {
         self.counters.happened(Event::Bursts);
         self.look_up();
-        self.generalise_misses();
-        self.admit(scene, origin);
+        if self.batch.misses != 0 {
+            self.generalise_misses();
+            self.admit(scene, origin);
+        }
         self.forward(scene);
         self.batch.clear();
     }

@@ -217,6 +217,7 @@ impl Shard {
     }
 
     /// The unit that processes the session.
+    #[inline]
     #[must_use]
     pub fn owner(&self, hit: Hit) -> u8 {
         self.entry(hit.id()).owner(hit.direction())

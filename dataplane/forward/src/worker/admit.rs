@@ -140,6 +140,7 @@ impl Progress {
 
 impl<P: PortIo> Core<P> {
     /// Finds or makes a session for every packet of the burst that has none.
+    #[inline(never)]
     pub(super) fn admit(&mut self, scene: &Scene<'_>, origin: Origin) {
         let batch = &self.batch;
         let missing: ArrayVec<usize, CAPACITY> = positions(batch.misses)

@@ -65,6 +65,7 @@ impl<P: PortIo> Core<P> {
     }
 
     /// Lets the plain packets without a session take the long way, on which one begins.
+    #[inline(never)]
     pub(super) fn generalise_misses(&mut self) {
         let mut misses = self.batch.plain_misses();
         while misses != 0 {

@@ -73,7 +73,7 @@ impl<P: PortIo> Core<P> {
         };
         let plain = self.batch.plains[position];
         // The general way finds it for the next packet.
-        let Some(&way) = self.ways.remembered(rewrite.path) else {
+        let Some(way) = self.ways.remembered(rewrite.path) else {
             return Progress::Tracked;
         };
         if plain.datagram_len() > way.mtu {
@@ -98,6 +98,7 @@ impl<P: PortIo> Core<P> {
     }
 
     /// Sends a packet of any kind on its way.
+    #[inline(never)]
     fn forward_general(&mut self, scene: &Scene<'_>, position: usize, tracked: bool) {
         if self.batch.is_plain(position) {
             self.generalise(position);
