@@ -146,10 +146,10 @@ impl Word {
         Hit::from_bits(self.0)
     }
 
-    /// True for a word that is no hit, and of an overflow bucket.
+    /// True when there is an overflow bucket to look at next.
     #[inline]
     pub(crate) fn is_more(self) -> bool {
-        self.0 != 0
+        self.0 != 0 && self.hit().is_none()
     }
 
     /// The cache line of the entries that the hit is about; some line if it is no hit.
@@ -377,12 +377,11 @@ impl<'a> View<'a> {
 
     /// The search of the overflow buckets from the one on that `word` is about.
     #[inline]
-    pub(crate) fn first_overflow(self, mut word: Word, tag: u16) -> Option<Hit> {
-        while word.hit().is_none() {
-            let number = word.0.checked_sub(1)?;
-            word = self.buckets[number as usize].first(tag);
+    pub(crate) fn first_overflow(self, mut word: Word, tag: u16) -> Word {
+        while word.is_more() {
+            word = self.buckets[word.0 as usize - 1].first(tag);
         }
-        word.hit()
+        word
     }
 
     #[inline]

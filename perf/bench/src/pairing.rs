@@ -121,7 +121,7 @@ fn sorted(figures: &[f64]) -> Result<Vec<f64>> {
 }
 
 /// The median of at least one figure in order.
-fn median(sorted: &[f64]) -> f64 {
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 {
         sorted[middle]

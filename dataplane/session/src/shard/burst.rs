@@ -48,61 +48,49 @@ impl Shard {
             *home = index.home(hasher.key(key));
             index.prefetch(home.bucket);
         }
-        // Second miss: the entries that the tags point to.
+        // Second miss: the entries that the tags point to, or overflow buckets.
         let entries: &[Entry] = &self.shared.entries;
-        for ((word, home), key) in search.words.iter_mut().zip(&search.homes).zip(keys) {
-            *word = index.first(*home);
-            prefetch_session(entries, *word, key);
+        let mut more = 0;
+        for (i, key) in keys.iter().enumerate() {
+            let word = index.first(search.homes[i]);
+            search.words[i] = word;
+            if word.is_more() {
+                more |= 1_u64 << i;
+                index.prefetch_overflow(word);
+            } else {
+                prefetch_session(entries, word, key);
+            }
+        }
+        // Few keys are in overflow buckets, but there are some in nearly every burst: their entries are
+        // asked for before those of all others are looked at.
+        for i in bits(more) {
+            let word = index.first_overflow(search.words[i], search.homes[i].tag);
+            search.words[i] = word;
+            prefetch_session(entries, word, &keys[i]);
         }
         let mut misses = 0;
-        let mut more = 0;
         for (i, (hit, key)) in hits.iter_mut().zip(keys).enumerate() {
-            let word = search.words[i];
-            *hit = word.hit();
-            if hit.is_some_and(|hit| matches(entries, hit, key)) {
-                continue;
+            if more >> i & 1 == 0 {
+                *hit = self.settle(search.words[i], key);
+                misses |= u64::from(hit.is_none()) << i;
             }
-            if hit.is_some() {
-                *hit = self.lookup_key(key);
-            } else {
-                more |= u64::from(word.is_more()) << i;
-            }
-            misses |= u64::from(hit.is_none()) << i;
         }
-        if more == 0 {
-            misses
-        } else {
-            misses & !self.look_further(&mut search, more, keys, hits)
+        for i in bits(more) {
+            hits[i] = self.settle(search.words[i], &keys[i]);
+            misses |= u64::from(hits[i].is_none()) << i;
         }
+        misses
     }
 
-    /// Looks for keys that are not in their home bucket, but perhaps in an overflow bucket. Gives those
-    /// that were found.
-    fn look_further(
-        &self,
-        search: &mut Search,
-        more: u64,
-        keys: &[Key],
-        hits: &mut [Option<Hit>],
-    ) -> u64 {
-        let (index, entries) = (self.shared.index.view(), &self.shared.entries);
-        for i in bits(more) {
-            index.prefetch_overflow(search.words[i]);
+    /// Compares the candidate; only a false tag needs the whole search.
+    #[inline]
+    fn settle(&self, word: Word, key: &Key) -> Option<Hit> {
+        let hit = word.hit()?;
+        if self.half(hit).matches(key) {
+            Some(hit)
+        } else {
+            self.lookup_key(key)
         }
-        for i in bits(more) {
-            hits[i] = index.first_overflow(search.words[i], search.homes[i].tag);
-            if let Some(hit) = hits[i] {
-                memory::prefetch_line(entries, Hit::line(hit.to_bits()));
-            }
-        }
-        let mut found = 0;
-        for i in bits(more) {
-            if hits[i].is_some_and(|hit| !matches(entries, hit, &keys[i])) {
-                hits[i] = self.lookup_key(&keys[i]);
-            }
-            found |= u64::from(hits[i].is_some()) << i;
-        }
-        found
     }
 }
 
@@ -129,13 +117,6 @@ fn prefetch_session(entries: &[Entry], word: Word, key: &Key) {
     let both = usize::from(key.protocol() == ipv4::PROTOCOL_TCP);
     memory::prefetch_line(entries, line);
     memory::prefetch_line(entries, line ^ both);
-}
-
-#[inline]
-fn matches(entries: &[Entry], hit: Hit, key: &Key) -> bool {
-    entries[hit.id().0 as usize]
-        .half(hit.direction())
-        .matches(key)
 }
 
 /// The positions of the bits that are set.

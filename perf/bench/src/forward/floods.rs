@@ -10,7 +10,7 @@ use forward::{Drop, Event};
 
 use super::Bench;
 use super::flow::{Flow, Random};
-use super::gateway::{Devices, Gateway, Plan, SOURCE};
+use super::gateway::{Devices, Gateway, LAN, Plan, SOURCE};
 use super::lane::{Numbers, Opening, Stream, Traffic};
 use crate::{Better, Row, paired};
 
@@ -94,6 +94,11 @@ impl Bench<'_> {
         let devices = Devices::from_clients(SOURCE);
         let mut gateway = Gateway::new(&self.eal, &self.pool, name, &devices, plan)?;
         gateway.establish(opening, Numbers::Range(0, sessions))?;
+        let stream = match opening {
+            Opening::Udp => Stream::datagrams(sessions),
+            Opening::Tcp => Stream::acknowledgements(sessions),
+        };
+        gateway.flow(LAN, stream, sessions)?;
         Ok(gateway)
     }
 

@@ -115,8 +115,8 @@ enum Choice {
     Below(u32),
     /// Those of the list from a position on, over and over.
     List(Arc<[u32]>, usize),
-    /// One after the other.
-    Upwards(u32),
+    /// From the first on to below the second, over and over.
+    Around(u32, u32),
 }
 
 impl Chooser {
@@ -129,9 +129,9 @@ impl Chooser {
                 *next = if *next + 1 < list.len() { *next + 1 } else { 0 };
                 number
             }
-            Choice::Upwards(next) => {
+            Choice::Around(next, end) => {
                 let number = *next;
-                *next += 1;
+                *next = if *next + 1 < *end { *next + 1 } else { 0 };
                 number
             }
         }
@@ -170,6 +170,14 @@ impl Stream {
         Self::new(Kind::Datagrams, flows)
     }
 
+    /// The same frames, but of one flow after the other.
+    pub(crate) fn in_turn(mut self) -> Self {
+        if let Choice::Below(flows) = self.chooser.choice {
+            self.chooser.choice = Choice::Around(0, flows);
+        }
+        self
+    }
+
     /// The same frames, but of the flows of a list, in its order.
     pub(crate) fn listed(mut self, list: Arc<[u32]>) -> Self {
         self.chooser.choice = Choice::List(list, 0);
@@ -182,7 +190,7 @@ impl Stream {
             Opening::Udp => Self::datagrams(0),
             Opening::Tcp => Self::new(Kind::Syns, 0),
         };
-        stream.chooser.choice = Choice::Upwards(0);
+        stream.chooser.choice = Choice::Around(0, Flow::COUNT - 1);
         stream
     }
 

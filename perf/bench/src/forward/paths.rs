@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use dpdk::clock;
 
-use super::gateway::{Devices, Gateway, OUTSIDE, SOURCE};
+use super::gateway::{Devices, Gateway, LAN, OUTSIDE, SOURCE, WAN};
 use super::lane::{Numbers, Opening, Stream, Traffic};
 use super::wire::{Stage, Wire};
 use super::{Bench, translated};
@@ -81,8 +81,7 @@ impl Bench<'_> {
             let mut gateway =
                 self.gateway("clients", &Devices::from_clients(SOURCE), sessions, nat)?;
             gateway.establish(opening, Numbers::Range(0, sessions))?;
-            gateway.lan.send(Traffic::Stamped(stream))?;
-            gateway.warm_up();
+            gateway.flow(LAN, stream, sessions)?;
             let figure = repeated(self.args.rounds, Better::Less, || {
                 Ok(gateway.measure(packets))
             })?;
@@ -98,12 +97,12 @@ impl Bench<'_> {
         let packets = self.args.packets;
         let mut gateway = self.gateway("servers", &Devices::from_servers(), sessions, nat)?;
         let ports = gateway.establish(Opening::Udp, Numbers::Range(0, sessions))?;
-        gateway.wan.send(Traffic::Stamped(if nat {
+        let stream = if nat {
             Stream::translated_replies(sessions, OUTSIDE.to_bits(), Arc::from(ports))
         } else {
             Stream::replies(sessions)
-        }))?;
-        gateway.warm_up();
+        };
+        gateway.flow(WAN, stream, sessions)?;
         let figure = repeated(self.args.rounds, Better::Less, || {
             Ok(gateway.measure(packets))
         })?;
@@ -179,9 +178,7 @@ impl Bench<'_> {
     fn datagrams(&self, name: &str, sessions: u32, nat: bool) -> Result<Gateway> {
         let mut gateway = self.gateway(name, &Devices::from_clients(SOURCE), sessions, nat)?;
         gateway.establish(Opening::Udp, Numbers::Range(0, sessions))?;
-        let stream = Stream::datagrams(sessions);
-        gateway.lan.send(Traffic::Stamped(stream))?;
-        gateway.warm_up();
+        gateway.flow(LAN, Stream::datagrams(sessions), sessions)?;
         Ok(gateway)
     }
 

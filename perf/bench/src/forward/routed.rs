@@ -93,8 +93,7 @@ impl Bench<'_> {
         let devices = Devices::from_clients(&source("gateway"));
         let mut gateway = Gateway::new(&self.eal, pool, "routed", &devices, plan)?;
         gateway.establish(Opening::Udp, Numbers::Range(0, flows))?;
-        gateway.lan.send(Traffic::AsItIs)?;
-        gateway.warm_up();
+        gateway.flow_as_it_is(flows)?;
         let cycles = paired(
             self.args.rounds,
             Better::Less,

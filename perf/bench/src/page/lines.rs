@@ -4,6 +4,7 @@ use super::scale::{Scale, readable, thousands};
 use super::stages;
 use super::svg::{Anchor, Svg};
 use crate::Row;
+use crate::pairing::median;
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 230.0;
@@ -12,14 +13,13 @@ const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = HEIGHT - 36.0;
 
-/// One line: whose it is, and its figures by sessions.
+/// One line: whose it is, and its figures by sessions. Ours was measured once beside each peer.
 struct Series<'a> {
     name: &'a str,
-    points: Vec<(u64, f64)>,
+    points: Vec<(u64, Vec<f64>)>,
 }
 
 impl<'a> Series<'a> {
-    /// Adds a figure, unless there is one of as many sessions.
     fn add(all: &mut Vec<Self>, name: &'a str, sessions: u64, figure: f64) {
         let at = all.iter().position(|series| series.name == name);
         let at = at.unwrap_or_else(|| {
@@ -30,10 +30,21 @@ impl<'a> Series<'a> {
             all.len() - 1
         });
         let points = &mut all[at].points;
-        if points.iter().all(|(known, _)| *known != sessions) {
-            points.push((sessions, figure));
-            points.sort_by_key(|(sessions, _)| *sessions);
+        match points.iter_mut().find(|(known, _)| *known == sessions) {
+            Some((_, figures)) => figures.push(figure),
+            None => points.push((sessions, vec![figure])),
         }
+        points.sort_by_key(|(sessions, _)| *sessions);
+    }
+
+    /// Sessions, and the median of the figures.
+    fn points(&self) -> impl Iterator<Item = (u64, f64)> {
+        let point = |(sessions, figures): &(u64, Vec<f64>)| {
+            let mut figures = figures.clone();
+            figures.sort_by(f64::total_cmp);
+            (*sessions, median(&figures))
+        };
+        self.points.iter().map(point)
     }
 }
 
@@ -71,13 +82,13 @@ pub(super) fn plots(rows: &[Row]) -> String {
 }
 
 fn plot(title: &str, series: &[Series<'_>]) -> String {
-    let all = || series.iter().flat_map(|series| series.points.iter());
+    let all = || series.iter().flat_map(Series::points);
     let across = Scale::around(
-        all().map(|(sessions, _)| *sessions as f64),
+        all().map(|(sessions, _)| sessions as f64),
         1.3,
         (LEFT, RIGHT),
     );
-    let up = Scale::around(all().map(|(_, figure)| *figure), 1.15, (BOTTOM, TOP));
+    let up = Scale::around(all().map(|(_, figure)| figure), 1.15, (BOTTOM, TOP));
     let mut svg = Svg::new(WIDTH, HEIGHT);
     for tick in up.ticks() {
         let y = up.at(tick);
@@ -89,7 +100,7 @@ fn plot(title: &str, series: &[Series<'_>]) -> String {
             &tick.to_string(),
         );
     }
-    let mut counts: Vec<u64> = all().map(|(sessions, _)| *sessions).collect();
+    let mut counts: Vec<u64> = all().map(|(sessions, _)| sessions).collect();
     counts.sort_unstable();
     counts.dedup();
     for count in counts {
@@ -100,12 +111,12 @@ fn plot(title: &str, series: &[Series<'_>]) -> String {
     svg.text("tick", middle, Anchor::Middle, "sessions");
     // Ours last, on top of the others.
     for (number, series) in series.iter().enumerate().rev() {
-        let told = |(sessions, figure): &(u64, f64)| {
-            let at = (across.at(*sessions as f64), up.at(*figure));
-            let (count, figure) = (thousands(*sessions), readable(*figure));
+        let told = |(sessions, figure): (u64, f64)| {
+            let at = (across.at(sessions as f64), up.at(figure));
+            let (count, figure) = (thousands(sessions), readable(figure));
             (at, format!("{}, {count} sessions: {figure}", series.name))
         };
-        let points: Vec<_> = series.points.iter().map(told).collect();
+        let points: Vec<_> = series.points().map(told).collect();
         svg.path(&format!("s{}", number % 6), &points);
     }
     let keys: Vec<(String, &str)> = series

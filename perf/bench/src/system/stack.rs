@@ -1,9 +1,10 @@
 //! What the TCP stacks of client and server reach through a gateway: throughput and connections.
 
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -85,7 +86,8 @@ impl Drop for Ending {
     }
 }
 
-/// TCP connections per second that the client's stack opens, and closes at once.
+/// TCP connections per second that clients open and the server closes at once. Each client waits for
+/// that: else they would fill the server's queue, and a lost SYN costs a second.
 ///
 /// # Errors
 /// When the gateway fails, or a connection.
@@ -97,9 +99,10 @@ pub(super) fn connections(gateway: Gateway, means: Means, time: Duration) -> Res
     let listener = site.server().run(|| {
         TcpListener::bind(at_port(Ipv4Addr::UNSPECIFIED)).context("the server cannot listen")
     })?;
-    let (opened, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let opened = AtomicU64::new(0);
+    let [stop, close] = [AtomicBool::new(false), AtomicBool::new(false)];
     let rate = thread::scope(|scope| {
-        scope.spawn(|| accept(&listener, &stop));
+        scope.spawn(|| accept(&listener, &close));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|first| {
                 let (servers, opened, stop) = (&servers, &opened, &stop);
@@ -111,12 +114,14 @@ pub(super) fn connections(gateway: Gateway, means: Means, time: Duration) -> Res
         thread::sleep(time);
         let rate = count(&opened) / start.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
-        // The server waits for one more.
+        let ended: Vec<_> = clients.into_iter().map(ScopedJoinHandle::join).collect();
+        // Only now, since the last clients still wait for the server, which waits for one more.
+        close.store(true, Ordering::Relaxed);
         let _ = site
             .server()
             .run(|| Ok(TcpStream::connect(at_port(SERVER_WAN))?));
-        for client in clients {
-            client.join().map_err(|_| anyhow!("a client panicked"))??;
+        for client in ended {
+            client.map_err(|_| anyhow!("a client panicked"))??;
         }
         Ok::<_, anyhow::Error>(rate)
     })
@@ -134,15 +139,15 @@ fn count(opened: &AtomicU64) -> f64 {
     opened.load(Ordering::Relaxed) as f64
 }
 
-/// The server: takes connections and reads until their clients close them.
+/// The server: takes connections and closes them.
 fn accept(listener: &TcpListener, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        // One that is gone before it was taken was counted by its client, who saw it open.
+        // What fails here fails for the client, which tells.
         let _ = listener.accept();
     }
 }
 
-/// One client: connects to every address in turn.
+/// One client: connects to every address in turn, and waits until the server closes.
 fn connect(
     servers: &[SocketAddr],
     first: usize,
@@ -153,8 +158,11 @@ fn connect(
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        TcpStream::connect_timeout(server, PATIENCE)
+        let mut stream = TcpStream::connect_timeout(server, PATIENCE)
             .with_context(|| format!("no connection to {server}"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let read = stream.read(&mut [0]).context("a connection stays open")?;
+        ensure!(read == 0, "{server} said something");
         opened.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
