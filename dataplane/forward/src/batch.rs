@@ -138,11 +138,6 @@ impl Batch {
         self.plain >> position & 1 == 1
     }
 
-    /// Positions of plain packets without a session, as bits.
-    pub(crate) fn plain_misses(&self) -> u64 {
-        self.misses & self.plain
-    }
-
     /// A plain packet takes the long way from here on, with this layout.
     pub(crate) fn generalise(&mut self, position: usize, layout: &Layout) {
         self.layouts[position] = *layout;

@@ -14,8 +14,6 @@ mod compiled;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use packet::Tuple;
-
 use self::compiled::Block;
 use crate::interface::{InterfaceId, InterfaceSet, Prefix};
 use crate::route::{Hop, Routes};
@@ -105,15 +103,19 @@ impl Policy {
 
 /// The first packet of a session, as policies see it.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct Question {
     /// Interface that it came in by.
     pub ingress: InterfaceId,
-    /// Its tuple as it arrived.
-    pub tuple: &'a Tuple,
-    /// Source of the tuple.
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Source address.
     pub source: Ipv4Addr,
-    /// Destination of the tuple.
+    /// Destination address, as it arrived.
     pub destination: Ipv4Addr,
+    /// Source port; means something for TCP and UDP only.
+    pub source_port: u16,
+    /// Destination port, as it arrived; means something for TCP and UDP only.
+    pub destination_port: u16,
     /// Where it would go without destination NAT; `None` when it is for the gateway itself or there
     /// is no route.
     pub hop: Option<Hop>,

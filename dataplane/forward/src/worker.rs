@@ -42,6 +42,7 @@ mod admit;
 mod answer;
 mod classify;
 mod forward;
+mod newcomer;
 mod table;
 
 /// Frames that the control core may inject per turn.
@@ -242,7 +243,6 @@ impl<P: PortIo> Core<P> {
         self.counters.happened(Event::Bursts);
         self.look_up();
         if self.batch.misses != 0 {
-            self.generalise_misses();
             self.admit(scene, origin);
         }
         self.forward(scene);

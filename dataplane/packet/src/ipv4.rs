@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::Malformed;
+
 /// Bytes of a header without options.
 pub const HEADER_LEN: u16 = 20;
 /// First byte of a header without options: version 4, five words.
@@ -99,6 +101,35 @@ pub(crate) fn has_source_route(mut options: &[u8]) -> Option<bool> {
         }
     }
     Some(found)
+}
+
+/// Refuses addresses that RFC 1812 section 5.3.7 and RFC 6890 forbid on a wire; one branch for
+/// those that are in order.
+#[inline]
+pub(crate) fn check_addresses(source: [u8; 4], destination: [u8; 4]) -> Result<(), Malformed> {
+    let odd = |first: u8, limit: u8| (first == 0) | (first == 127) | (first >= limit);
+    if odd(source[0], 224) | odd(destination[0], 240) | (source == destination) {
+        return judge_addresses(source, destination);
+    }
+    Ok(())
+}
+
+#[cold]
+fn judge_addresses(source: [u8; 4], destination: [u8; 4]) -> Result<(), Malformed> {
+    match source[0] {
+        0 => return Err(Malformed::SourceZero),
+        127 => return Err(Malformed::SourceLoopback),
+        224..=239 => return Err(Malformed::SourceMulticast),
+        240..=255 => return Err(Malformed::SourceBroadcast),
+        _ => {}
+    }
+    if source == destination {
+        return Err(Malformed::SourceIsDestination);
+    }
+    if Ipv4Addr::from_octets(destination).is_broadcast() {
+        return Ok(());
+    }
+    Err(Malformed::DestinationInvalid)
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ fn parse_ipv4(packet: &[u8], start: Start) -> Result<Layout, Malformed> {
     let payload = packet
         .get(usize::from(header_len)..usize::from(total_len))
         .ok_or(Malformed::BadTotalLength)?;
-    check_addresses(header)?;
+    ipv4::check_addresses(header.source, header.destination)?;
 
     let (word, protocol) = (header.fragment.get(), header.protocol);
     let (offset, more) = (word & ipv4::OFFSET_MASK, word & ipv4::MORE_FRAGMENTS != 0);
@@ -212,35 +212,6 @@ fn check_long_header(header: &ipv4::Header, packet: &[u8]) -> Result<(u16, bool)
     }
     let source_route = ipv4::has_source_route(&bytes[20..]).ok_or(Malformed::BadOptions)?;
     Ok((header_len, source_route))
-}
-
-/// Refuses addresses that RFC 1812 section 5.3.7 and RFC 6890 forbid on a wire; one branch for
-/// those that are in order.
-fn check_addresses(header: &ipv4::Header) -> Result<(), Malformed> {
-    let odd = |first: u8, limit: u8| (first == 0) | (first == 127) | (first >= limit);
-    let [source, destination] = [header.source, header.destination];
-    if odd(source[0], 224) | odd(destination[0], 240) | (source == destination) {
-        return judge_addresses(header);
-    }
-    Ok(())
-}
-
-#[cold]
-fn judge_addresses(header: &ipv4::Header) -> Result<(), Malformed> {
-    match header.source[0] {
-        0 => return Err(Malformed::SourceZero),
-        127 => return Err(Malformed::SourceLoopback),
-        224..=239 => return Err(Malformed::SourceMulticast),
-        240..=255 => return Err(Malformed::SourceBroadcast),
-        _ => {}
-    }
-    if header.source == header.destination {
-        return Err(Malformed::SourceIsDestination);
-    }
-    if header.destination_ip().is_broadcast() {
-        return Ok(());
-    }
-    Err(Malformed::DestinationInvalid)
 }
 
 /// Which fragment it is; refuses those that only attacks contain. `offset` is in units of eight

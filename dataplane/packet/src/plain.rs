@@ -1,16 +1,18 @@
 //! The way of nearly every packet: an untagged, whole IPv4 datagram without options that carries
-//! UDP, or TCP without SYN, and has hops left.
+//! UDP or TCP, and has hops left.
 //!
 //! [`Plain::read`] is [`crate::parse`] for such a frame and refuses all others. It looks at the
 //! frame's structure alone. Whether addresses and ports make sense is not asked: a packet that has a
-//! session has those of packets that were parsed in full before, and one without goes to
-//! [`crate::parse`] anyway.
+//! session has those of packets that were asked about before. Of one that has none, [`Ends::check`]
+//! says it.
+
+use std::net::Ipv4Addr;
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::{self, fold_three};
-use crate::{ethernet, ipv4, tcp};
+use crate::{Malformed, Tuple, ethernet, ipv4, tcp};
 
 /// Start of the IPv4 header.
 const L3: u16 = 14;
@@ -56,6 +58,59 @@ pub struct Ends {
     pub ports: [u8; 4],
 }
 
+impl Ends {
+    /// The ends of a frame that [`Plain::read`] accepted. `None` if it is too short to be one.
+    #[must_use]
+    #[inline]
+    pub fn of(frame: &[u8]) -> Option<Self> {
+        let (head, _) = Head::ref_from_prefix(frame).ok()?;
+        Some(Self {
+            addresses: head.addresses,
+            ports: head.ports,
+        })
+    }
+
+    /// Source and destination address.
+    #[must_use]
+    #[inline]
+    pub const fn hosts(&self) -> [Ipv4Addr; 2] {
+        let [a, b, c, d, e, f, g, h] = self.addresses;
+        [Ipv4Addr::new(a, b, c, d), Ipv4Addr::new(e, f, g, h)]
+    }
+
+    /// Source and destination port, in the machine's order.
+    #[must_use]
+    #[inline]
+    pub const fn services(&self) -> [u16; 2] {
+        let [a, b, c, d] = self.ports;
+        [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
+    }
+
+    /// The tuple of a packet of `protocol`.
+    #[must_use]
+    pub const fn tuple(&self, protocol: u8) -> Tuple {
+        let ([source, destination], [from, to]) = (self.hosts(), self.services());
+        Tuple::v4(source, from, destination, to, protocol)
+    }
+
+    /// Whether a plain packet of `protocol` may be from and for these.
+    ///
+    /// # Errors
+    ///
+    /// What [`crate::parse`] says of the packet.
+    #[inline]
+    pub fn check(&self, protocol: u8) -> Result<(), Malformed> {
+        let [a, b, c, d, e, f, g, h] = self.addresses;
+        ipv4::check_addresses([a, b, c, d], [e, f, g, h])?;
+        let [source, destination] = self.services();
+        let unanswerable = (protocol == ipv4::PROTOCOL_TCP) & (source == 0);
+        if (destination == 0) | unanswerable {
+            return Err(Malformed::BadPort);
+        }
+        Ok(())
+    }
+}
+
 /// What else of a plain packet matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain {
@@ -63,6 +118,8 @@ pub struct Plain {
     pub end: u16,
     /// [`ipv4::PROTOCOL_TCP`] or [`ipv4::PROTOCOL_UDP`].
     pub protocol: u8,
+    /// Flags of the TCP header; zero for UDP.
+    pub tcp_flags: u8,
 }
 
 impl Plain {
@@ -86,24 +143,27 @@ impl Plain {
             return None;
         }
         let payload = total_len.wrapping_sub(ipv4::HEADER_LEN);
-        let sound = match head.protocol {
+        let tcp_flags = match head.protocol {
             ipv4::PROTOCOL_UDP => {
                 let len = head.udp_len.get();
-                (len >= crate::udp::HEADER_LEN) & (len <= payload) & (total_len >= L4 - L3 + 8)
+                let sound =
+                    (len >= crate::udp::HEADER_LEN) & (len <= payload) & (total_len >= L4 - L3 + 8);
+                sound.then_some(0)
             }
-            ipv4::PROTOCOL_TCP => is_sound_tcp(frame, total_len),
-            _ => false,
-        };
+            ipv4::PROTOCOL_TCP => sound_tcp_flags(frame, total_len),
+            _ => None,
+        }?;
         let plain = Self {
             // At most the frame's length.
             end: total_len.wrapping_add(L3),
             protocol: head.protocol,
+            tcp_flags,
         };
         let ends = Ends {
             addresses: head.addresses,
             ports: head.ports,
         };
-        sound.then_some((plain, ends))
+        Some((plain, ends))
     }
 
     /// The segment of a plain TCP frame that [`Plain::read`] gave this for. `None` if it is not TCP.
@@ -115,14 +175,18 @@ impl Plain {
         }
         let segment = frame.get(usize::from(L4)..usize::from(self.end))?;
         let (header, _) = tcp::Header::ref_from_prefix(segment).ok()?;
+        let options = match header.flags & tcp::SYN {
+            0 => tcp::Options::default(),
+            _ => syn_options(frame, header.header_len())?,
+        };
         Some(tcp::Segment {
             seq: header.seq.get(),
             ack: header.ack.get(),
             window: header.window.get(),
             flags: header.flags,
             payload_len: (self.end - L4).checked_sub(header.header_len())?,
-            scale: None,
-            sack_permitted: false,
+            scale: options.scale,
+            sack_permitted: options.sack_permitted,
         })
     }
 
@@ -133,16 +197,26 @@ impl Plain {
     }
 }
 
-/// A header that lies within the datagram, and no SYN, whose options would have to be read.
+/// The flags of a header that lies within the datagram and, if it is that of a SYN, has options that
+/// can be read.
 #[inline]
-fn is_sound_tcp(frame: &[u8], total_len: u16) -> bool {
-    let Ok((header, _)) = tcp::Header::ref_from_prefix(&frame[usize::from(L4)..]) else {
-        return false;
-    };
+fn sound_tcp_flags(frame: &[u8], total_len: u16) -> Option<u8> {
+    let (header, _) = tcp::Header::ref_from_prefix(&frame[usize::from(L4)..]).ok()?;
     let header_len = header.header_len();
-    (header_len >= tcp::HEADER_LEN)
-        & (header_len + ipv4::HEADER_LEN <= total_len)
-        & (header.flags & tcp::SYN == 0)
+    let sound = (header_len >= tcp::HEADER_LEN) & (header_len + ipv4::HEADER_LEN <= total_len);
+    let unread = (header.flags & tcp::SYN != 0) & (header_len > tcp::HEADER_LEN);
+    if !sound || (unread && syn_options(frame, header_len).is_none()) {
+        return None;
+    }
+    Some(header.flags)
+}
+
+/// The options of a SYN, whose header is `header_len` long and within the frame. `None` if they
+/// cannot be read.
+#[inline(never)]
+fn syn_options(frame: &[u8], header_len: u16) -> Option<tcp::Options> {
+    let options = usize::from(L4 + tcp::HEADER_LEN)..usize::from(L4 + header_len);
+    frame.get(options).and_then(tcp::Options::read)
 }
 
 /// What a plain packet leaves with.

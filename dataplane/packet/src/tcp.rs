@@ -113,8 +113,8 @@ impl Segment {
 /// The options of a SYN that tracking has to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    scale: Option<u8>,
-    sack_permitted: bool,
+    pub(crate) scale: Option<u8>,
+    pub(crate) sack_permitted: bool,
 }
 
 impl Options {

@@ -71,24 +71,25 @@ impl Block {
 
     /// Position in the block of the first policy that matches.
     pub(super) fn first_match(&self, question: &Question) -> Option<usize> {
-        let tuple = question.tuple;
         let to = question
             .hop
             .and_then(|hop| self.to.get(hop.interface.index()))
             .unwrap_or(&self.to_translated);
         let mut left = to
             & self.from.get(question.ingress.index())?
-            & self.protocol.policies(tuple.protocol.into());
+            & self.protocol.policies(question.protocol.into());
         // Most blocks are settled by now.
         if left == 0 {
             return None;
         }
         left &= self.source.policies(question.source.to_bits())
             & self.destination.policies(question.destination.to_bits());
-        left &= match tuple.protocol {
+        left &= match question.protocol {
             TCP | UDP => {
-                self.source_port.policies(tuple.src_port.into())
-                    & self.destination_port.policies(tuple.dst_port.into())
+                self.source_port.policies(question.source_port.into())
+                    & self
+                        .destination_port
+                        .policies(question.destination_port.into())
             }
             _ => self.portless,
         };

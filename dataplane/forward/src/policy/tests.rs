@@ -1,3 +1,4 @@
+use packet::Tuple;
 use proptest::prelude::*;
 
 use super::*;
@@ -16,12 +17,14 @@ const OUT: Hop = Hop {
     neighbour: Ipv4Addr::new(198, 51, 100, 254),
 };
 
-fn question(tuple: &Tuple, hop: Option<Hop>) -> Question<'_> {
+fn question(tuple: &Tuple, hop: Option<Hop>) -> Question {
     Question {
         ingress: InterfaceId(1),
-        tuple,
+        protocol: tuple.protocol,
         source: tuple.src_v4().unwrap(),
         destination: tuple.dst_v4().unwrap(),
+        source_port: tuple.src_port,
+        destination_port: tuple.dst_port,
         hop,
     }
 }
@@ -180,8 +183,7 @@ fn the_way_out_is_a_condition_too() {
 
 /// What a policy means, condition by condition.
 fn means(policy: &Policy, question: &Question, translated: Option<Hop>) -> Option<Hop> {
-    let tuple = question.tuple;
-    let ported = matches!(tuple.protocol, TCP | UDP);
+    let ported = matches!(question.protocol, TCP | UDP);
     let hop = match policy.destination_nat {
         Some(_) => translated,
         None => question.hop,
@@ -189,16 +191,16 @@ fn means(policy: &Policy, question: &Question, translated: Option<Hop>) -> Optio
     let all = [
         policy.to.contains(hop.interface),
         policy.from.contains(question.ingress),
-        any_or(&policy.protocols, |protocol| *protocol == tuple.protocol),
+        any_or(&policy.protocols, |protocol| *protocol == question.protocol),
         any_or(&policy.source, |prefix| prefix.contains(question.source)),
         any_or(&policy.destination, |prefix| {
             prefix.contains(question.destination)
         }),
         any_or(&policy.source_ports, |ports| {
-            ported && ports.contains(&tuple.src_port)
+            ported && ports.contains(&question.source_port)
         }),
         any_or(&policy.destination_ports, |ports| {
-            ported && ports.contains(&tuple.dst_port)
+            ported && ports.contains(&question.destination_port)
         }),
     ];
     (all == [true; 7]).then_some(hop)

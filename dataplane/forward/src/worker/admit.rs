@@ -14,11 +14,12 @@ use arrayvec::ArrayVec;
 use dpdk::Mbuf;
 use packet::icmp::Problem;
 use packet::tcp::{self, Segment};
-use packet::{Fragment, Kind, Layout, Tuple, ipv4, toeplitz};
+use packet::{Fragment, Kind, Tuple, ipv4, toeplitz};
 use session::{Direction, Flags, Hit, Inserted, Key, Reader, Refused, Session, State};
 
 use super::answer::Answer;
 use super::classify::group_drop;
+use super::newcomer::Newcomer;
 use super::{Core, Origin, Scene};
 use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
@@ -32,8 +33,6 @@ use crate::route::Hop;
 /// What was decided about a packet without a session.
 #[derive(Clone, Copy)]
 struct Decision {
-    /// Its place in the batch.
-    position: usize,
     /// The policy that matched.
     policy: Option<u16>,
     fate: Fate,
@@ -89,19 +88,22 @@ struct Begun([u64; 4]);
 
 impl Begun {
     fn add(&mut self, tuple: &Tuple) {
-        let (word, bit) = Self::place(tuple);
+        let [.., near] = tuple.src;
+        let [.., far] = tuple.dst;
+        let (word, bit) = Self::place(near, far, tuple.src_port ^ tuple.dst_port);
         self.0[word] |= bit;
     }
 
-    fn may_have(&self, tuple: &Tuple) -> bool {
-        let (word, bit) = Self::place(tuple);
+    fn may_have(&self, newcomer: &Newcomer) -> bool {
+        let [.., near] = newcomer.source.octets();
+        let [.., far] = newcomer.destination.octets();
+        let ports = newcomer.source_port ^ newcomer.destination_port;
+        let (word, bit) = Self::place(near, far, ports);
         self.0[word] & bit != 0
     }
 
-    fn place(tuple: &Tuple) -> (usize, u64) {
-        let [.., near] = tuple.src;
-        let [.., far] = tuple.dst;
-        let [high, low] = (tuple.src_port ^ tuple.dst_port).to_be_bytes();
+    fn place(near: u8, far: u8, ports: u16) -> (usize, u64) {
+        let [high, low] = ports.to_be_bytes();
         let place = near ^ far ^ high ^ low;
         (usize::from(place >> 6), 1 << (place & 63))
     }
@@ -142,20 +144,46 @@ impl<P: PortIo> Core<P> {
     /// Finds or makes a session for every packet of the burst that has none.
     #[inline(never)]
     pub(super) fn admit(&mut self, scene: &Scene<'_>, origin: Origin) {
-        let batch = &self.batch;
-        let missing: ArrayVec<usize, CAPACITY> = positions(batch.misses)
-            .filter(|position| batch.mbufs[*position].is_some())
-            .collect();
-        if !missing.is_empty() {
-            self.admit_missing(scene, origin, &missing);
+        let mut newcomers = ArrayVec::new();
+        self.collect_newcomers(&mut newcomers);
+        if !newcomers.is_empty() {
+            self.admit_newcomers(scene, origin, &newcomers);
+        }
+        // Those that were dropped.
+        self.burst.clear();
+    }
+
+    /// Reads the packets that have no session.
+    fn collect_newcomers(&mut self, newcomers: &mut ArrayVec<Newcomer, CAPACITY>) {
+        let batch = &mut self.batch;
+        for position in positions(batch.misses) {
+            let Some(mbuf) = &batch.mbufs[position] else {
+                continue;
+            };
+            let newcomer = if batch.is_plain(position) {
+                Newcomer::plain(position, &batch.plains[position], mbuf.data())
+                    .map_err(|reason| self.counters.lose_malformed(reason))
+                    .ok()
+            } else {
+                let (layout, tuple) = (&batch.layouts[position], &batch.tuples[position]);
+                let newcomer = Newcomer::general(position, layout, tuple);
+                if newcomer.is_none() {
+                    self.counters.lose(Drop::Ipv6);
+                }
+                newcomer
+            };
+            match newcomer {
+                Some(newcomer) => newcomers.push(newcomer),
+                None => batch.mbufs[position] = None,
+            }
         }
     }
 
-    fn admit_missing(&mut self, scene: &Scene<'_>, origin: Origin, missing: &[usize]) {
+    fn admit_newcomers(&mut self, scene: &Scene<'_>, origin: Origin, newcomers: &[Newcomer]) {
         let tries = scene.snapshot.limits.port_probes;
         self.chooser.begin_burst(tries, scene.now.tick);
         self.evictions.begin_burst();
-        let next_hops = self.next_hops(scene, missing);
+        let next_hops = next_hops(scene, newcomers);
         // Of those that find no room most are refused: nothing is made ready for them.
         let worth_it = match self.shard.len() < self.shard.capacity() {
             true => CAPACITY,
@@ -163,13 +191,13 @@ impl<P: PortIo> Core<P> {
         };
         let mut openings: ArrayVec<Opening, CAPACITY> = ArrayVec::new();
         let mut decisions: ArrayVec<Decision, CAPACITY> = ArrayVec::new();
-        for (&position, next_hop) in missing.iter().zip(next_hops) {
-            let mut decision = self.decide(scene, origin, position, next_hop);
+        for (newcomer, next_hop) in newcomers.iter().zip(next_hops) {
+            let mut decision = self.decide(scene, origin, newcomer, next_hop);
             if openings.len() < worth_it
                 && let Fate::Begin(policy, hop) = decision.fate
             {
                 let ahead = openings.len();
-                decision.fate = match self.make_ready(scene, position, policy, hop, ahead) {
+                decision.fate = match self.make_ready(scene, newcomer, policy, hop, ahead) {
                     Ok(opening) => {
                         openings.push(opening);
                         Fate::Ready(ahead)
@@ -180,25 +208,9 @@ impl<P: PortIo> Core<P> {
             decisions.push(decision);
         }
         let mut progress = Progress::default();
-        for decision in &decisions {
-            self.carry_out(scene, decision, &openings, &mut progress);
+        for (newcomer, decision) in newcomers.iter().zip(&decisions) {
+            self.carry_out(scene, newcomer, decision, &openings, &mut progress);
         }
-        // Those that were dropped.
-        self.burst.clear();
-    }
-
-    /// Next hop ids of the packets at these positions, as they arrived.
-    fn next_hops(&self, scene: &Scene<'_>, missing: &[usize]) -> [u32; CAPACITY] {
-        let mut destinations = [0; CAPACITY];
-        let mut next_hops = [0; CAPACITY];
-        for (destination, position) in destinations.iter_mut().zip(missing) {
-            let address = self.batch.tuples[*position].dst_v4();
-            *destination = address.map_or(0, Ipv4Addr::to_bits);
-        }
-        let count = missing.len();
-        let routes = &scene.snapshot.routes;
-        routes.look_up(&destinations[..count], &mut next_hops[..count]);
-        next_hops
     }
 
     /// The first pass. Changes nothing: an earlier packet of the burst may yet begin the session.
@@ -206,25 +218,20 @@ impl<P: PortIo> Core<P> {
         &self,
         scene: &Scene<'_>,
         origin: Origin,
-        position: usize,
+        newcomer: &Newcomer,
         next_hop: u32,
     ) -> Decision {
         let dispose = |disposal| Decision {
-            position,
             policy: None,
             fate: Fate::Dispose(disposal),
         };
-        let (tuple, layout) = (&self.batch.tuples[position], &self.batch.layouts[position]);
-        if let Some(elsewhere) = self.belongs_elsewhere(scene, origin, tuple, layout) {
+        if self.readers.len() > 1
+            && let Some(elsewhere) = self.belongs_elsewhere(scene, origin, newcomer)
+        {
             return dispose(elsewhere);
         }
-        let (Some(source), Some(destination)) = (tuple.src_v4(), tuple.dst_v4()) else {
-            return dispose(Disposal::Drop(Drop::Ipv6));
-        };
-        let snapshot = scene.snapshot;
-        if (destination.is_multicast() || snapshot.is_broadcast(destination))
-            && let Some(reason) = group_drop(snapshot, layout)
-        {
+        let (snapshot, destination) = (scene.snapshot, newcomer.destination);
+        if let Some(reason) = group_drop(snapshot, destination) {
             return dispose(Disposal::Drop(reason));
         }
         let local = snapshot.is_local(destination);
@@ -232,14 +239,16 @@ impl<P: PortIo> Core<P> {
             .then(|| snapshot.way_by(next_hop, destination))
             .flatten();
         let question = Question {
-            ingress: self.batch.ingress[position],
-            tuple,
-            source,
+            ingress: self.batch.ingress[newcomer.position],
+            protocol: newcomer.protocol,
+            source: newcomer.source,
             destination,
+            source_port: newcomer.source_port,
+            destination_port: newcomer.destination_port,
             hop,
         };
         match snapshot.policies.first_match(&question) {
-            Some(found) => decide_by(position, layout, &found),
+            Some(found) => decide_by(newcomer, &found),
             None if local => dispose(Disposal::Local),
             None if hop.is_none() => dispose(Disposal::Refuse(
                 Drop::NoRoute,
@@ -255,28 +264,25 @@ impl<P: PortIo> Core<P> {
         &self,
         scene: &Scene<'_>,
         origin: Origin,
-        tuple: &Tuple,
-        layout: &Layout,
+        newcomer: &Newcomer,
     ) -> Option<Disposal> {
-        if self.readers.len() < 2 {
-            return None;
-        }
-        let home = scene.snapshot.home_of(tuple);
+        let tuple = newcomer.tuple();
+        let home = scene.snapshot.home_of(&tuple);
         if home != self.index {
             return Some(match origin {
-                Origin::Worker if !self.steers_fragment(scene, layout) => {
+                Origin::Worker if !self.steers_fragment(scene, newcomer) => {
                     Disposal::Drop(Drop::HandoverStale)
                 }
                 _ => Disposal::HandOver(home),
             });
         }
-        self.find_elsewhere(tuple).map(Disposal::HandOver)
+        self.find_elsewhere(&tuple).map(Disposal::HandOver)
     }
 
     /// True for a fragment that came to this worker by its addresses and goes on by its ports.
-    fn steers_fragment(&self, scene: &Scene<'_>, layout: &Layout) -> bool {
-        let by_addresses = toeplitz::hash_addresses(&layout.tuple);
-        layout.fragment != Fragment::None
+    fn steers_fragment(&self, scene: &Scene<'_>, newcomer: &Newcomer) -> bool {
+        let by_addresses = toeplitz::hash_addresses(&newcomer.tuple());
+        newcomer.fragment != Fragment::None
             && scene.snapshot.steering.worker_of_hash(by_addresses) == self.index
     }
 
@@ -290,12 +296,12 @@ impl<P: PortIo> Core<P> {
     fn make_ready(
         &mut self,
         scene: &Scene<'_>,
-        position: usize,
+        newcomer: &Newcomer,
         policy: u16,
         hop: Hop,
         ahead: usize,
     ) -> Result<Opening, Drop> {
-        let mut opening = self.opening(scene, position, policy, hop)?;
+        let mut opening = opening(scene, newcomer, policy, hop)?;
         if opening.port == Port::Open {
             let end = self.end(scene, &opening.reply);
             if self.chooser.is_exhausted(&end, scene.now.tick) {
@@ -307,46 +313,8 @@ impl<P: PortIo> Core<P> {
             }
         }
         let reply = Key::from(&opening.reply);
-        let keys = [&self.batch.keys[position], &reply];
+        let keys = [&self.batch.keys[newcomer.position], &reply];
         self.shard.prefetch_insert(keys, ahead);
-        Ok(opening)
-    }
-
-    /// How replies of a new session will arrive: its packets reversed, after translation.
-    fn opening(
-        &self,
-        scene: &Scene<'_>,
-        position: usize,
-        index: u16,
-        hop: Hop,
-    ) -> Result<Opening, Drop> {
-        let tuple = &self.batch.tuples[position];
-        let mut opening = Opening {
-            policy: index,
-            reply: tuple.reversed(),
-            flags: Flags::default(),
-            port: Port::Given,
-        };
-        let policy = scene.snapshot.policies.get(index);
-        let policy = policy.ok_or(Drop::PolicyDefault)?;
-        if let Some(nat) = policy.destination_nat {
-            opening.reply.src = nat.address.to_ipv6_mapped().octets();
-            if let Some(port) = nat.port.filter(|_| has_ports(tuple.protocol)) {
-                opening.reply.src_port = port;
-            }
-            opening.flags = opening.flags.with(Flags::DESTINATION_NAT);
-        }
-        let address = match policy.source_nat {
-            SourceNat::None => return Ok(opening),
-            SourceNat::Masquerade => masquerade_address(scene, hop).ok_or(Drop::NatNoAddress)?,
-            SourceNat::Address(address) => address,
-        };
-        if !has_ports(tuple.protocol) && tuple.protocol != ipv4::PROTOCOL_ICMP {
-            return Err(Drop::NatProtocol);
-        }
-        opening.reply.dst = address.to_ipv6_mapped().octets();
-        opening.flags = opening.flags.with(Flags::SOURCE_NAT);
-        opening.port = Port::Open;
         Ok(opening)
     }
 
@@ -354,14 +322,14 @@ impl<P: PortIo> Core<P> {
     fn carry_out(
         &mut self,
         scene: &Scene<'_>,
+        newcomer: &Newcomer,
         decision: &Decision,
         openings: &[Opening],
         progress: &mut Progress,
     ) {
-        let position = decision.position;
-        let tuple = &self.batch.tuples[position];
-        if progress.begun.may_have(tuple)
-            && let Some(hit) = self.shard.lookup(tuple)
+        let position = newcomer.position;
+        if progress.begun.may_have(newcomer)
+            && let Some(hit) = self.shard.lookup_key(&self.batch.keys[position])
         {
             self.batch.hits[position] = Some(hit);
             return;
@@ -373,12 +341,12 @@ impl<P: PortIo> Core<P> {
             (Fate::Dispose(disposal), _) => Err(disposal),
             (_, Some(reason)) => Err(Disposal::Drop(reason)),
             (Fate::Ready(number), None) => Ok(openings[number]),
-            (Fate::Begin(policy, hop), None) => self
-                .opening(scene, position, policy, hop)
-                .map_err(Disposal::Drop),
+            (Fate::Begin(policy, hop), None) => {
+                opening(scene, newcomer, policy, hop).map_err(Disposal::Drop)
+            }
         };
         let begun = opening.and_then(|opening| {
-            self.begin(scene, position, opening, progress)
+            self.begin(scene, newcomer, opening, progress)
                 .map_err(Disposal::Drop)
         });
         let disposal = match begun {
@@ -388,6 +356,10 @@ impl<P: PortIo> Core<P> {
             }
             Err(disposal) => disposal,
         };
+        if matches!(disposal, Disposal::Refuse(..)) && self.batch.is_plain(position) {
+            // An answer quotes what the general way reads.
+            self.generalise(position);
+        }
         if let Some(mbuf) = self.batch.mbufs[position].take() {
             self.dispose(scene, position, disposal, mbuf);
         }
@@ -427,12 +399,12 @@ impl<P: PortIo> Core<P> {
     fn begin(
         &mut self,
         scene: &Scene<'_>,
-        position: usize,
+        newcomer: &Newcomer,
         opening: Opening,
         progress: &mut Progress,
     ) -> Result<Hit, Drop> {
         let mut session = Session {
-            tuples: [self.batch.tuples[position], opening.reply],
+            tuples: [newcomer.tuple(), opening.reply],
             version: self.shard.next_version(scene.snapshot.term),
             state: State::Unreplied,
             flags: opening.flags,
@@ -441,10 +413,8 @@ impl<P: PortIo> Core<P> {
             last_seen: scene.now.tick,
             ..Session::default()
         };
-        let layout = &self.batch.layouts[position];
-        if layout.kind == Kind::Tcp {
-            let frame = self.batch.mbufs[position].as_ref().map(Mbuf::data);
-            let syn = frame.and_then(|frame| Segment::read(frame, layout));
+        if newcomer.kind == Kind::Tcp {
+            let syn = self.segment(newcomer.position);
             let connection = session::tcp::open(&syn.ok_or(Drop::TcpBadFlags)?);
             session.state = connection.state;
             session.tcp = connection.sides;
@@ -475,6 +445,15 @@ impl<P: PortIo> Core<P> {
         }
         self.report(DeltaKind::Upsert, id, &session);
         Ok(Hit::new(id, Direction::Original))
+    }
+
+    /// The TCP segment at a position.
+    fn segment(&self, position: usize) -> Option<Segment> {
+        let frame = self.batch.mbufs[position].as_ref()?.data();
+        match self.batch.is_plain(position) {
+            true => self.batch.plains[position].segment(frame),
+            false => Segment::read(frame, &self.batch.layouts[position]),
+        }
     }
 
     /// Enters a session into the table. What was drawn for it may be in use; then, or when nothing
@@ -540,6 +519,50 @@ impl<P: PortIo> Core<P> {
     }
 }
 
+/// Next hop ids of the destinations, as the packets arrived.
+fn next_hops(scene: &Scene<'_>, newcomers: &[Newcomer]) -> [u32; CAPACITY] {
+    let mut destinations = [0; CAPACITY];
+    let mut next_hops = [0; CAPACITY];
+    for (destination, newcomer) in destinations.iter_mut().zip(newcomers) {
+        *destination = newcomer.destination.to_bits();
+    }
+    let count = newcomers.len();
+    let routes = &scene.snapshot.routes;
+    routes.look_up(&destinations[..count], &mut next_hops[..count]);
+    next_hops
+}
+
+/// How replies of a new session will arrive: its packets reversed, after translation.
+fn opening(scene: &Scene<'_>, newcomer: &Newcomer, index: u16, hop: Hop) -> Result<Opening, Drop> {
+    let mut opening = Opening {
+        policy: index,
+        reply: newcomer.tuple().reversed(),
+        flags: Flags::default(),
+        port: Port::Given,
+    };
+    let policy = scene.snapshot.policies.get(index);
+    let policy = policy.ok_or(Drop::PolicyDefault)?;
+    if let Some(nat) = policy.destination_nat {
+        opening.reply.src = nat.address.to_ipv6_mapped().octets();
+        if let Some(port) = nat.port.filter(|_| has_ports(newcomer.protocol)) {
+            opening.reply.src_port = port;
+        }
+        opening.flags = opening.flags.with(Flags::DESTINATION_NAT);
+    }
+    let address = match policy.source_nat {
+        SourceNat::None => return Ok(opening),
+        SourceNat::Masquerade => masquerade_address(scene, hop).ok_or(Drop::NatNoAddress)?,
+        SourceNat::Address(address) => address,
+    };
+    if !has_ports(newcomer.protocol) && newcomer.protocol != ipv4::PROTOCOL_ICMP {
+        return Err(Drop::NatProtocol);
+    }
+    opening.reply.dst = address.to_ipv6_mapped().octets();
+    opening.flags = opening.flags.with(Flags::SOURCE_NAT);
+    opening.port = Port::Open;
+    Ok(opening)
+}
+
 /// The positions of the bits that are set.
 fn positions(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -557,27 +580,27 @@ fn elsewhere(readers: &[Reader], here: u16, tuple: &Tuple) -> Option<u16> {
 }
 
 /// What the policy that matched makes of a packet.
-fn decide_by(position: usize, layout: &Layout, found: &Match<'_>) -> Decision {
+fn decide_by(newcomer: &Newcomer, found: &Match<'_>) -> Decision {
     // Only what can begin a session is asked of a policy; the rest has lost its own.
-    let lost = match layout.kind {
+    let lost = match newcomer.kind {
         Kind::IcmpError | Kind::IcmpQuery { request: false } => Some(Drop::IcmpNoSession),
-        _ if layout.fragment == Fragment::Later => Some(Drop::Fragment),
+        _ if newcomer.fragment == Fragment::Later => Some(Drop::Fragment),
         _ => None,
     };
     let fate = match (lost, found.policy.action) {
         (Some(reason), _) => Fate::Dispose(Disposal::Drop(reason)),
         (None, PolicyAction::Deny) => Fate::Dispose(Disposal::Drop(Drop::PolicyDeny)),
         (None, PolicyAction::Reject) => {
-            let answer = match layout.kind {
+            let answer = match newcomer.kind {
                 Kind::Tcp => Answer::Reset,
                 _ => Answer::Icmp(Problem::Prohibited),
             };
             Fate::Dispose(Disposal::Refuse(Drop::PolicyReject, answer))
         }
         (None, PolicyAction::Allow) => {
-            if layout.kind == Kind::Tcp && !begins_connection(layout.tcp_flags) {
+            if newcomer.kind == Kind::Tcp && !begins_connection(newcomer.tcp_flags) {
                 Fate::Dispose(Disposal::Drop(Drop::TcpNotSyn))
-            } else if layout.ttl <= 1 {
+            } else if newcomer.spent {
                 let answer = Answer::Icmp(Problem::TtlExceeded);
                 Fate::Dispose(Disposal::Refuse(Drop::TtlExceeded, answer))
             } else {
@@ -586,7 +609,6 @@ fn decide_by(position: usize, layout: &Layout, found: &Match<'_>) -> Decision {
         }
     };
     Decision {
-        position,
         policy: lost.is_none().then_some(found.index),
         fate,
     }

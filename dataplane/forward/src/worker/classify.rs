@@ -1,5 +1,7 @@
 //! The parse stage: which frames become packets of users, and which are somebody else's business.
 
+use std::net::Ipv4Addr;
+
 use dpdk::Mbuf;
 use packet::plain::{Ends, Plain};
 use packet::{Fragment, Kind, Layout, Mac, Malformed, toeplitz};
@@ -61,16 +63,6 @@ impl<P: PortIo> Core<P> {
             Class::Punt(reason) => self.punt(reason, ingress, mbuf),
             Class::Drop(reason) => self.counters.lose(reason),
             Class::Malformed(reason) => self.counters.lose_malformed(reason),
-        }
-    }
-
-    /// Lets the plain packets without a session take the long way, on which one begins.
-    #[inline(never)]
-    pub(super) fn generalise_misses(&mut self) {
-        let mut misses = self.batch.plain_misses();
-        while misses != 0 {
-            self.generalise(misses.trailing_zeros() as usize);
-            misses &= misses - 1;
         }
     }
 
@@ -193,7 +185,7 @@ fn classify_ipv4(
         };
     }
     if destination.is_group() {
-        return Class::Drop(group_drop(snapshot, &layout).unwrap_or(Drop::LinkBroadcast));
+        return Class::Drop(to_group(snapshot, &layout));
     }
     if layout.source_route {
         return Class::Drop(Drop::SourceRoute);
@@ -201,13 +193,20 @@ fn classify_ipv4(
     Class::Forward(layout)
 }
 
-/// Why a packet to a group of stations is dropped; `None` when it is for one.
+/// Why a packet that came to a group of stations is dropped.
 #[cold]
-pub(super) fn group_drop(snapshot: &Snapshot, layout: &Layout) -> Option<Drop> {
-    let address = layout.tuple.dst_v4()?;
-    if address.is_multicast() {
+fn to_group(snapshot: &Snapshot, layout: &Layout) -> Drop {
+    let destination = layout.tuple.dst_v4();
+    let reason = destination.and_then(|destination| group_drop(snapshot, destination));
+    reason.unwrap_or(Drop::LinkBroadcast)
+}
+
+/// Why a packet to a group of hosts is dropped; `None` when it is for one.
+#[inline]
+pub(super) fn group_drop(snapshot: &Snapshot, destination: Ipv4Addr) -> Option<Drop> {
+    if destination.is_multicast() {
         Some(Drop::Multicast)
-    } else if snapshot.is_broadcast(address) {
+    } else if snapshot.is_broadcast(destination) {
         Some(Drop::Broadcast)
     } else {
         None

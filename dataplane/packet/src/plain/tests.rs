@@ -1,63 +1,34 @@
-use std::net::Ipv4Addr;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::checksum::fold;
-use crate::{
-    Fragment, Kind, Layout, Mac, Malformed, Tuple, decrement_ttl, parse, samples, translate,
-};
+use crate::{Fragment, Kind, Layout, Mac, Tuple, decrement_ttl, parse, samples, translate};
 
 /// What `parse` would have to say of a frame that is plain.
 fn is_plain(frame: &[u8], layout: &Layout) -> bool {
-    let transport = match layout.kind {
-        Kind::Udp => true,
-        Kind::Tcp => layout.tcp_flags & tcp::SYN == 0,
-        _ => false,
-    };
-    transport
+    matches!(layout.kind, Kind::Udp | Kind::Tcp)
         && layout.fragment == Fragment::None
         && (layout.l3, layout.l4) == (L3, L4)
         && layout.ttl > 1
         && frame[12..14] == ethernet::TYPE_IPV4.to_be_bytes()
 }
 
-/// Complaints about addresses and ports, which `Plain::read` leaves to those who have no session.
-fn is_semantic(reason: Malformed) -> bool {
-    matches!(
-        reason,
-        Malformed::BadPort
-            | Malformed::SourceZero
-            | Malformed::SourceLoopback
-            | Malformed::SourceMulticast
-            | Malformed::SourceBroadcast
-            | Malformed::SourceIsDestination
-            | Malformed::DestinationInvalid
-    )
-}
-
-fn tuple_of((plain, ends): &(Plain, Ends)) -> Tuple {
-    let [a, b, c, d, e, f, g, h] = ends.addresses;
-    let [i, j, k, l] = ends.ports;
-    Tuple::v4(
-        Ipv4Addr::new(a, b, c, d),
-        u16::from_be_bytes([i, j]),
-        Ipv4Addr::new(e, f, g, h),
-        u16::from_be_bytes([k, l]),
-        plain.protocol,
-    )
-}
-
 fn agree(frame: &[u8]) -> Result<(), TestCaseError> {
     match (Plain::read(frame), parse(frame)) {
         (Some((plain, ends)), Ok(layout)) => {
             prop_assert!(is_plain(frame, &layout));
-            prop_assert_eq!(tuple_of(&(plain, ends)), layout.tuple);
+            prop_assert_eq!(ends.tuple(plain.protocol), layout.tuple);
+            prop_assert_eq!(Ends::of(frame), Some(ends));
+            prop_assert_eq!(ends.check(plain.protocol), Ok(()));
+            prop_assert_eq!(plain.tcp_flags, layout.tcp_flags);
             prop_assert_eq!(plain.end, layout.end);
             prop_assert_eq!(plain.datagram_len(), layout.datagram_len());
             prop_assert_eq!(plain.segment(frame), tcp::Segment::read(frame, &layout));
         }
-        (Some(_), Err(reason)) => prop_assert!(is_semantic(reason), "{}", reason),
+        // Who a packet is from and for is all that `Plain::read` leaves open.
+        (Some((plain, ends)), Err(reason)) => {
+            prop_assert_eq!(ends.check(plain.protocol), Err(reason));
+        }
         (None, Ok(layout)) => prop_assert!(!is_plain(frame, &layout)),
         (None, Err(_)) => {}
     }
@@ -127,7 +98,7 @@ fn every_kind_of_frame_and_every_end_of_it() {
         let padded = [&frame[..], &[0; 20]].concat();
         agree(&padded).unwrap();
     }
-    assert!(plain >= 4, "{plain}");
+    assert!(plain >= 5, "{plain}");
 }
 
 fn sample() -> impl Strategy<Value = Vec<u8>> {
@@ -140,7 +111,50 @@ fn target() -> impl Strategy<Value = Tuple> {
         .prop_map(|(src, sp, dst, dp)| Tuple::v4(src.into(), sp, dst.into(), dp, 0))
 }
 
+fn plain_sample() -> impl Strategy<Value = Vec<u8>> {
+    let frames = samples::all().into_iter().map(|(_, frame)| frame);
+    let plain = frames.filter(|frame| Plain::read(frame).is_some());
+    proptest::sample::select(plain.collect::<Vec<_>>())
+}
+
+/// Addresses and ports, many of them such as nobody has.
+fn strange_ends() -> impl Strategy<Value = Ends> {
+    let octet = prop_oneof![
+        Just(0u8),
+        Just(127),
+        Just(224),
+        Just(240),
+        Just(255),
+        any::<u8>()
+    ];
+    let octets = prop::collection::vec(octet, 8);
+    let port = prop_oneof![Just(0u16), any::<u16>()];
+    (octets, any::<bool>(), [port.clone(), port]).prop_map(|(octets, same, [from, to])| {
+        let mut ends = Ends::default();
+        ends.addresses.copy_from_slice(&octets);
+        if same {
+            ends.addresses.copy_within(..4, 4);
+        }
+        ends.ports[..2].copy_from_slice(&from.to_be_bytes());
+        ends.ports[2..].copy_from_slice(&to.to_be_bytes());
+        ends
+    })
+}
+
 proptest! {
+    #[test]
+    fn says_of_ends_what_the_parser_says(frame in plain_sample(), ends in strange_ends()) {
+        let mut frame = frame;
+        frame[26..34].copy_from_slice(&ends.addresses);
+        frame[34..38].copy_from_slice(&ends.ports);
+        frame[24..26].fill(0);
+        let sum = checksum::checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        let (plain, read) = Plain::read(&frame).unwrap();
+        prop_assert_eq!(read, ends);
+        prop_assert_eq!(ends.check(plain.protocol).err(), parse(&frame).err());
+    }
+
     /// With the header checksum made right again, so that what is behind it is reached.
     #[test]
     fn agrees_with_the_parser_on_damaged_frames(
@@ -182,7 +196,7 @@ fn udp_without_a_checksum() {
     frame[40..42].fill(0);
     let to = Tuple::v4([10, 1, 2, 3].into(), 9, [10, 3, 2, 1].into(), 8, 17);
     let (plain, ends) = Plain::read(&frame).unwrap();
-    let leaving = leaving(&tuple_of(&(plain, ends)), &to);
+    let leaving = leaving(&ends.tuple(plain.protocol), &to);
     rewrite(&mut frame, &plain, &leaving);
     assert_eq!(frame[40..42], [0, 0]);
     assert_eq!(parse(&frame).unwrap().tuple, to);
