@@ -186,7 +186,7 @@ prop_compose! {
     fn segment(sender: TcpSide, receiver: TcpSide)(
         seq in prop_oneof![near(sender.end), near(sender.max_end)],
         ack in prop_oneof![near(receiver.end), near(receiver.max_end)],
-        window in any::<u16>(), flags in prop_oneof![9 => (0_u8..2).prop_map(|push| ACK | push * PSH), 1 => any::<u8>()],
+        window in any::<u16>(), flags in prop_oneof![9 => Just(ACK), 5 => Just(ACK | PSH), 1 => any::<u8>()],
         payload_len in prop_oneof![Just(0), 0_u16..1_461, any::<u16>()],
     ) -> Segment {
         Segment { seq, ack, window, flags, payload_len, ..Segment::default() }
