@@ -43,6 +43,7 @@ mod answer;
 mod classify;
 mod forward;
 mod newcomer;
+mod opening;
 mod table;
 
 /// Frames that the control core may inject per turn.

@@ -8,8 +8,6 @@
 //! of all new sessions are in flight together, and several packets of one session that is new in this
 //! burst still find it.
 
-use std::net::Ipv4Addr;
-
 use arrayvec::ArrayVec;
 use dpdk::Mbuf;
 use packet::icmp::Problem;
@@ -20,12 +18,13 @@ use session::{Direction, Flags, Hit, Inserted, Key, Reader, Refused, Session, St
 use super::answer::Answer;
 use super::classify::group_drop;
 use super::newcomer::Newcomer;
+use super::opening::{Contest, Opening, Port, opening};
 use super::{Core, Origin, Scene};
 use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::interface::InterfaceId;
 use crate::nat::{End, PortSpace};
-use crate::policy::{Match, PolicyAction, Question, SourceNat};
+use crate::policy::{Match, PolicyAction, Question};
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, Handed, PuntReason};
 use crate::route::Hop;
@@ -59,27 +58,6 @@ enum Disposal {
     Drop(Drop),
     /// It is dropped, and its sender told.
     Refuse(Drop, Answer),
-}
-
-/// A session that is to begin.
-#[derive(Clone, Copy)]
-struct Opening {
-    policy: u16,
-    /// How its replies will arrive. The destination port may not be chosen yet.
-    reply: Tuple,
-    flags: Flags,
-    port: Port,
-}
-
-/// The destination port of the reply tuple.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Port {
-    /// Nobody's choice: the source is not translated.
-    Given,
-    /// Drawn, and perhaps in use.
-    Drawn,
-    /// To be chosen.
-    Open,
 }
 
 /// Tells which tuples may belong to sessions that began in this burst: never misses one.
@@ -191,18 +169,30 @@ impl<P: PortIo> Core<P> {
         };
         let mut openings: ArrayVec<Opening, CAPACITY> = ArrayVec::new();
         let mut decisions: ArrayVec<Decision, CAPACITY> = ArrayVec::new();
+        // Who comes too late mostly comes for the same server as the one before.
+        let mut lost = None;
         for (newcomer, next_hop) in newcomers.iter().zip(next_hops) {
             let mut decision = self.decide(scene, origin, newcomer, next_hop);
             if openings.len() < worth_it
                 && let Fate::Begin(policy, hop) = decision.fate
             {
                 let ahead = openings.len();
-                decision.fate = match self.make_ready(scene, newcomer, policy, hop, ahead) {
+                let contest = Contest::of(newcomer, policy, hop);
+                let ready = match lost == Some(contest) {
+                    true => Err(Drop::NatPortsExhausted),
+                    false => self.make_ready(scene, newcomer, policy, hop, ahead),
+                };
+                decision.fate = match ready {
                     Ok(opening) => {
                         openings.push(opening);
                         Fate::Ready(ahead)
                     }
-                    Err(reason) => Fate::Dispose(Disposal::Drop(reason)),
+                    Err(reason) => {
+                        if reason == Drop::NatPortsExhausted {
+                            lost = Some(contest);
+                        }
+                        Fate::Dispose(Disposal::Drop(reason))
+                    }
                 };
             }
             decisions.push(decision);
@@ -532,37 +522,6 @@ fn next_hops(scene: &Scene<'_>, newcomers: &[Newcomer]) -> [u32; CAPACITY] {
     next_hops
 }
 
-/// How replies of a new session will arrive: its packets reversed, after translation.
-fn opening(scene: &Scene<'_>, newcomer: &Newcomer, index: u16, hop: Hop) -> Result<Opening, Drop> {
-    let mut opening = Opening {
-        policy: index,
-        reply: newcomer.tuple().reversed(),
-        flags: Flags::default(),
-        port: Port::Given,
-    };
-    let policy = scene.snapshot.policies.get(index);
-    let policy = policy.ok_or(Drop::PolicyDefault)?;
-    if let Some(nat) = policy.destination_nat {
-        opening.reply.src = nat.address.to_ipv6_mapped().octets();
-        if let Some(port) = nat.port.filter(|_| has_ports(newcomer.protocol)) {
-            opening.reply.src_port = port;
-        }
-        opening.flags = opening.flags.with(Flags::DESTINATION_NAT);
-    }
-    let address = match policy.source_nat {
-        SourceNat::None => return Ok(opening),
-        SourceNat::Masquerade => masquerade_address(scene, hop).ok_or(Drop::NatNoAddress)?,
-        SourceNat::Address(address) => address,
-    };
-    if !has_ports(newcomer.protocol) && newcomer.protocol != ipv4::PROTOCOL_ICMP {
-        return Err(Drop::NatProtocol);
-    }
-    opening.reply.dst = address.to_ipv6_mapped().octets();
-    opening.flags = opening.flags.with(Flags::SOURCE_NAT);
-    opening.port = Port::Open;
-    Ok(opening)
-}
-
 /// The positions of the bits that are set.
 fn positions(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -614,19 +573,7 @@ fn decide_by(newcomer: &Newcomer, found: &Match<'_>) -> Decision {
     }
 }
 
-/// The cluster address that a session which leaves by `hop` is hidden behind.
-fn masquerade_address(scene: &Scene<'_>, hop: Hop) -> Option<Ipv4Addr> {
-    scene
-        .snapshot
-        .interface(hop.interface)?
-        .cluster_address(hop.neighbour)
-}
-
 /// True for a SYN and nothing else that matters to the state of a connection.
 fn begins_connection(flags: u8) -> bool {
     flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
-}
-
-const fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP)
 }
