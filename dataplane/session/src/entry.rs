@@ -17,12 +17,14 @@
 //! each line, so that a packet that changes nothing else costs one store, and the path of a rewrite,
 //! which readers do not look at.
 
+use packet::tcp::Segment;
+
 use crate::concurrency::{AtomicU32, AtomicU64, Ordering};
 use crate::key::{Key, high, low};
 use crate::model::{Direction, Flags, Session, State, TcpSide, Tick, Version};
 use crate::rewrite::{Path, Rewrite};
 use crate::seqlock::Sequence;
-use crate::tcp::Connection;
+use crate::tcp::{self, Connection};
 
 /// What a slot holds.
 #[repr(C, align(128))]
@@ -67,6 +69,8 @@ impl Hot {
     const OCCUPIED: u32 = 0x0008;
     const FLAGS_SHIFT: u32 = 4;
     const FLAGS: u32 = 0x3f << Self::FLAGS_SHIFT;
+    const RELEARN: u32 =
+        ((Flags::RELEARN_ORIGINAL | Flags::RELEARN_REPLY) as u32) << Self::FLAGS_SHIFT;
     const OWNER_SHIFT: u32 = 10;
     const OWNER: u32 = 0x1f << Self::OWNER_SHIFT;
     /// Words 2 to 4 hold a rewrite.
@@ -325,6 +329,45 @@ impl Entry {
         });
     }
 
+    /// The rewrite for a segment that travels in `direction`, seen `now`, of an established session
+    /// that `unit` owns: one that moves the limits of its windows and nothing else. `None` when any of
+    /// that is not so, and nothing was done.
+    #[inline]
+    pub(crate) fn pass_segment(
+        &self,
+        direction: Direction,
+        unit: u8,
+        segment: &Segment,
+        now: Tick,
+    ) -> Option<Rewrite> {
+        const WANTED: u32 = Hot::OCCUPIED | Hot::REWRITES | Hot::OWNER | Hot::STATE | Hot::RELEARN;
+        let expected = Hot::OCCUPIED
+            | Hot::REWRITES
+            | State::Established as u32
+            | u32::from(unit) << Hot::OWNER_SHIFT;
+        let hot = self.original.hot();
+        if (hot.0 ^ expected) & WANTED != 0 {
+            return None;
+        }
+        let windows = self.windows.load(Ordering::Relaxed);
+        let sender = self.side(hot, windows, direction);
+        let receiver = self.side(hot, windows, direction.other());
+        let (next_sender, next_receiver) = tcp::pass(sender, receiver, segment)?;
+        // A window larger than all before it may be kept in other units than they were.
+        if next_sender.max_window != sender.max_window {
+            return None;
+        }
+        let sent = &self.sides[direction as usize];
+        let received = &self.sides[direction.other() as usize];
+        self.sequence.write(|| {
+            sent.store(limits(&next_sender), Ordering::Relaxed);
+            received.store(limits(&next_receiver), Ordering::Relaxed);
+        });
+        let half = self.half(direction);
+        half.touch(now);
+        Some(half.rewrite_words())
+    }
+
     /// Restarts the timer and remembers that this was done for an owner that died.
     pub(crate) fn reprieve(&self, now: Tick) {
         let hot = Hot(self.original.hot().0 | Hot::REPRIEVED);
@@ -409,34 +452,40 @@ impl Entry {
 
     fn store_sides(&self, sides: &[TcpSide; 2]) {
         for (cell, side) in self.sides.iter().zip(sides) {
-            let word = u64::from(side.end) | u64::from(side.max_end) << 32;
-            cell.store(word, Ordering::Relaxed);
+            cell.store(limits(side), Ordering::Relaxed);
         }
     }
 
     fn tcp(&self, hot: Hot) -> [TcpSide; 2] {
-        let [a, b, c, d] = self.windows.load(Ordering::Relaxed).to_le_bytes();
-        let side = |direction: Direction, value: u16| {
-            let options = hot.options(direction);
-            let window = Window {
-                value,
-                wide: options & Hot::WIDE != 0,
-            };
-            let scale = (options & Hot::SCALE).to_le_bytes()[0];
-            let limits = self.sides[direction as usize].load(Ordering::Relaxed);
-            TcpSide {
-                end: low(limits),
-                max_end: high(limits),
-                max_window: window.expand(scale),
-                scale,
-                sack: options & Hot::SACK != 0,
-            }
-        };
-        [
-            side(Direction::Original, u16::from_le_bytes([a, b])),
-            side(Direction::Reply, u16::from_le_bytes([c, d])),
-        ]
+        let windows = self.windows.load(Ordering::Relaxed);
+        [Direction::Original, Direction::Reply].map(|direction| self.side(hot, windows, direction))
     }
+
+    /// One side of what `hot` of the original half, [`Entry::windows`] and [`Entry::sides`] say.
+    #[inline]
+    fn side(&self, hot: Hot, windows: u32, direction: Direction) -> TcpSide {
+        let options = hot.options(direction);
+        let [low_byte, high_byte, ..] = (windows >> (16 * direction as u32)).to_le_bytes();
+        let window = Window {
+            value: u16::from_le_bytes([low_byte, high_byte]),
+            wide: options & Hot::WIDE != 0,
+        };
+        let scale = (options & Hot::SCALE).to_le_bytes()[0];
+        let limits = self.sides[direction as usize].load(Ordering::Relaxed);
+        TcpSide {
+            end: low(limits),
+            max_end: high(limits),
+            max_window: window.expand(scale),
+            scale,
+            sack: options & Hot::SACK != 0,
+        }
+    }
+}
+
+/// [`TcpSide::end`] and [`TcpSide::max_end`] as they are kept.
+#[inline]
+fn limits(side: &TcpSide) -> u64 {
+    u64::from(side.end) | u64::from(side.max_end) << 32
 }
 
 #[cfg(all(test, not(loom)))]

@@ -264,6 +264,9 @@ fn take_session(body: &mut Reader<'_>) -> Result<(Session, u32), Malformed> {
     let state = state_from_wire(body.u8()?)?;
     let flags = Flags(body.u8()?);
     let owner = body.u8()?;
+    if !(1..=16).contains(&owner) {
+        return Err(Malformed::BadValue);
+    }
     let policy = body.u16()?;
     let version = Version(body.u64()?);
     let remaining = body.u32()?;
@@ -372,6 +375,9 @@ fn take_tuple(body: &mut Reader<'_>, v4: bool, shape: u8) -> Result<Tuple, Malfo
     if shape & SHAPE_DOMAIN != 0 {
         tuple.zone = body.u8()?;
         tuple.vlan = body.u16()?;
+        if tuple.vlan > 0x0fff {
+            return Err(Malformed::BadValue);
+        }
     }
     Ok(tuple)
 }

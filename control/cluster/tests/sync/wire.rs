@@ -253,7 +253,7 @@ fn any_tuple() -> impl Strategy<Value = Tuple> {
         any::<[u8; 4]>().prop_map(|octets| Ipv4Addr::from(octets).to_ipv6_mapped().octets()),
         any::<[u8; 16]>(),
     ];
-    let domain = prop_oneof![Just((0, 0)), any::<(u8, u16)>()];
+    let domain = prop_oneof![Just((0, 0)), (any::<u8>(), 0..=0x0fff_u16)];
     (address.clone(), address, any::<(u16, u16, u8)>(), domain).prop_map(
         |(src, dst, (src_port, dst_port, protocol), (zone, vlan))| Tuple {
             src,
@@ -288,7 +288,7 @@ fn any_session() -> impl Strategy<Value = Session> {
     ];
     (
         (any_tuple(), proptest::option::of(any_tuple())),
-        any::<(u64, u8, u8, u16)>(),
+        (any::<u64>(), any::<u8>(), 1..=16_u8, any::<u16>()),
         proptest::sample::select(&STATES[..]),
         proptest::option::of((any_side(), any_side())),
     )
@@ -321,6 +321,22 @@ proptest! {
             for end in 1..bytes.len() {
                 prop_assert!(take_record(&mut &bytes[..end]).is_err());
             }
+        }
+    }
+
+    /// The table has no room for such values, and would change them.
+    #[test]
+    fn values_that_nothing_has_are_refused(
+        session in any_session(), owner in prop_oneof![Just(0), 17_u8..], vlan in 0x1000_u16..,
+    ) {
+        let [original, reply] = session.tuples;
+        let tagged = Tuple { vlan, ..original };
+        for session in [
+            Session { owner, ..session },
+            Session { tuples: [tagged, Tuple { vlan, ..reply }], ..session },
+        ] {
+            let bytes = record(&Delta::Upsert { session, remaining: 1 });
+            prop_assert_eq!(take_record(&mut &bytes[..]), Err(Malformed::BadValue));
         }
     }
 

@@ -35,11 +35,26 @@ impl<P: PortIo> Core<P> {
         if plain.protocol == ipv4::PROTOCOL_UDP {
             return self.shard.pass_datagram(hit, unit, now).map(Ok);
         }
-        if self.shard.owner(hit) != unit {
+        let segment = plain.segment(self.batch.mbufs[position].as_ref()?.data())?;
+        match self.shard.pass_segment(hit, unit, &segment, now) {
+            Some(rewrite) => Some(Ok(rewrite)),
+            None => self.track_segment(scene, hit, &segment),
+        }
+    }
+
+    /// [`Core::track_plain`] for a segment that does more than to move the windows.
+    #[inline(never)]
+    fn track_segment(
+        &mut self,
+        scene: &Scene<'_>,
+        hit: Hit,
+        segment: &Segment,
+    ) -> Option<Result<Rewrite, Drop>> {
+        if self.shard.owner(hit) != scene.snapshot.unit {
             return None;
         }
-        let segment = plain.segment(self.batch.mbufs[position].as_ref()?.data())?;
-        let verdict = self.shard.track(hit, &segment, now, scene.snapshot.term);
+        let (now, term) = (scene.now.tick, scene.snapshot.term);
+        let verdict = self.shard.track(hit, segment, now, term);
         match self.settle(hit, verdict) {
             Ok(()) => self.shard.rewrite(hit).map(Ok),
             Err(reason) => Some(Err(reason)),

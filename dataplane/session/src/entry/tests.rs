@@ -3,8 +3,13 @@
 use proptest::prelude::*;
 
 use packet::Tuple;
+use packet::tcp::{ACK, FIN, PSH, SYN};
 
 use super::*;
+use crate::tcp::Outcome;
+
+/// The unit that packets are seen by.
+const UNIT: u8 = 3;
 
 fn entry() -> Entry {
     zerocopy::FromZeros::new_zeroed()
@@ -140,4 +145,100 @@ fn bits_beyond_those_that_mean_something_are_not_kept() {
     let kept = entry.session();
     assert_eq!((kept.flags, kept.owner), (Flags(0x3f), 31));
     assert_eq!(kept.policy, 0);
+}
+
+/// Sequence numbers near `base`, where the windows are, or anywhere.
+fn near(base: u32) -> impl Strategy<Value = u32> {
+    prop_oneof![
+        (-70_000_i32..70_000).prop_map(move |off| base.wrapping_add_signed(off)),
+        (-2_i32..3).prop_map(move |off| base.wrapping_add_signed(off)),
+        any::<u32>(),
+    ]
+}
+
+/// A side whose windows are open, and which has sent something near `end`.
+fn open_side(end: u32) -> impl Strategy<Value = TcpSide> {
+    (side(), near(end), 0_u32..200_000).prop_map(|(side, end, room)| TcpSide {
+        end,
+        max_end: end.wrapping_add(room),
+        ..side
+    })
+}
+
+prop_compose! {
+    /// A TCP session of this unit, mostly, and mostly established.
+    fn connected()(ends in any::<[u32; 2]>())(
+        base in session(), original in open_side(ends[0]), reply in open_side(ends[1]),
+        v4 in any::<[[u8; 4]; 2]>(), owner in prop_oneof![9 => Just(UNIT), 1 => 1_u8..=16],
+        state in prop_oneof![9 => Just(State::Established), 1 => (2_u8..8).prop_map(State::from_bits)],
+        flags in prop_oneof![9 => 0_u8..4, 1 => 0_u8..64],
+    ) -> Session {
+        let v4 = v4.map(|address| std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets());
+        let tuples = base.tuples.map(|tuple| Tuple {
+            src: v4[0], dst: v4[1], protocol: 6, ..tuple
+        });
+        Session { tuples, owner, state, flags: Flags(flags), tcp: [original, reply], ..base }
+    }
+}
+
+prop_compose! {
+    /// A segment from `sender` to `receiver` that may or may not belong.
+    fn segment(sender: TcpSide, receiver: TcpSide)(
+        seq in prop_oneof![near(sender.end), near(sender.max_end)],
+        ack in prop_oneof![near(receiver.end), near(receiver.max_end)],
+        window in any::<u16>(), flags in prop_oneof![9 => Just(ACK), 5 => Just(ACK | PSH), 1 => any::<u8>()],
+        payload_len in prop_oneof![Just(0), 0_u16..1_461, any::<u16>()],
+    ) -> Segment {
+        Segment { seq, ack, window, flags, payload_len, ..Segment::default() }
+    }
+}
+
+prop_compose! {
+    fn passage()(session in connected(), replies in any::<bool>())(
+        segment in segment(session.tcp[usize::from(replies)], session.tcp[usize::from(!replies)]),
+        session in Just(session), replies in Just(replies),
+    ) -> (Session, Direction, Segment) {
+        let direction = if replies { Direction::Reply } else { Direction::Original };
+        (session, direction, segment)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    /// The short way does what the long one does, or nothing; and it does it for every segment that
+    /// it is there for.
+    #[test]
+    fn a_segment_passes_the_short_way_as_the_long_one((stored, direction, segment) in passage()) {
+        let entry = entry();
+        entry.store(&stored, &keys(&stored));
+        let before = entry.connection();
+        let now = stored.last_seen.plus(3);
+        let passed = entry.pass_segment(direction, UNIT, &segment, now);
+        let outcome = tcp::track(&before, direction, &segment);
+        if let Some(rewrite) = passed {
+            prop_assert_eq!(Some(rewrite), entry.half(direction).rewrite());
+            let Outcome::Advance(next) = outcome else {
+                return Err(TestCaseError::fail(format!("{outcome:?}")));
+            };
+            let expected = Session {
+                tcp: next.sides,
+                last_seen: entry.last_seen(),
+                ..stored
+            };
+            prop_assert_eq!(entry.read(), Some(expected));
+            prop_assert_eq!(entry.half(direction).last_seen.load(Ordering::Relaxed), now.0);
+            prop_assert_eq!(stored.owner, UNIT);
+        } else {
+            prop_assert_eq!(entry.read(), Some(stored));
+            let relearns = stored.flags.0 & (Flags::RELEARN_ORIGINAL | Flags::RELEARN_REPLY) != 0;
+            let window = |sides: &[TcpSide; 2]| sides[direction as usize].max_window;
+            let ordinary = matches!(outcome, Outcome::Advance(next)
+                if window(&next.sides) == window(&before.sides) && segment.flags & FIN == 0);
+            prop_assert!(
+                !ordinary || relearns || stored.owner != UNIT
+                    || stored.state != State::Established || segment.flags & SYN != 0
+            );
+        }
+    }
 }

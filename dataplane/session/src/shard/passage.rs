@@ -19,6 +19,22 @@ impl Shard {
         self.half(hit).pass_datagram(hit.direction(), unit, now)
     }
 
+    /// The common case of [`Shard::track`], without copying the session: a segment of an established
+    /// IPv4 connection that `unit` owns, inside of windows that are known and do not grow, with ACK and
+    /// without FIN, SYN and RST. The windows move, the idle time starts again, and the packet leaves by
+    /// what is returned. Else `None`, and nothing was done: take the long way.
+    #[inline]
+    pub fn pass_segment(
+        &mut self,
+        hit: Hit,
+        unit: u8,
+        segment: &Segment,
+        now: Tick,
+    ) -> Option<Rewrite> {
+        self.entry(hit.id())
+            .pass_segment(hit.direction(), unit, segment, now)
+    }
+
     /// How packets of `hit` leave; `None` for IPv6 (see [`Shard::outgoing`]).
     #[inline]
     #[must_use]

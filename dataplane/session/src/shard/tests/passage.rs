@@ -1,5 +1,7 @@
 //! What packets do to their session, through the shard.
 
+use packet::tcp::PSH;
+
 use super::*;
 use crate::rewrite::{Path, Rewrite};
 
@@ -140,4 +142,170 @@ fn a_change_of_state_that_gives_more_time_leaves_the_timer_for_later() {
     assert_eq!(looked(&mut shard, NOW.plus(300)), 1);
     assert_eq!(age(&mut shard, NOW.plus(3_099), Ageing::Normal), []);
     assert_eq!(age(&mut shard, NOW.plus(3_100), Ageing::Normal).len(), 1);
+}
+
+/// Opens a connection through the tracker; numbers of both sides start at zero.
+fn connect(shard: &mut Shard) -> SessionId {
+    let segment = |flags, seq, ack| Segment {
+        seq,
+        ack,
+        window: 60_000,
+        flags,
+        scale: (flags & SYN != 0).then_some(7),
+        sack_permitted: flags & SYN != 0,
+        payload_len: 0,
+    };
+    let syn = segment(SYN, u32::MAX, 0);
+    let opened = tcp::open(&syn);
+    let opening = Session {
+        tcp: opened.sides,
+        ..in_state(1, opened.state)
+    };
+    let id = shard.insert(opening, NOW).unwrap().id;
+    let [to, back] = both(id);
+    for (hit, segment) in [
+        (back, segment(SYN | ACK, u32::MAX, 0)),
+        (to, segment(ACK, 0, 0)),
+    ] {
+        assert_eq!(shard.pass_segment(hit, UNIT, &segment, NOW), None);
+        let verdict = shard.track(hit, &segment, NOW, TERM);
+        assert_eq!(verdict, Verdict::PassChanged);
+    }
+    // The answering side's first scaled window.
+    let verdict = shard.track(back, &segment(ACK, 0, 0), NOW, TERM);
+    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(shard.session(id).state, State::Established);
+    id
+}
+
+#[test]
+fn bulk_transfer_takes_the_short_way_in_both_directions() {
+    for sender in [0, 1] {
+        let mut shard = shard(1);
+        let id = connect(&mut shard);
+        let hits = both(id);
+        let (data, acks) = (hits[sender], hits[1 - sender]);
+        let version = shard.session(id).version;
+        // Four gigabytes and more: the numbers wrap.
+        for round in 0..40_000_u32 {
+            let now = NOW.plus(round);
+            let seq = round.wrapping_mul(120_000);
+            for i in 0..2 {
+                let segment = Segment {
+                    seq: seq.wrapping_add(i * 60_000),
+                    window: 60_000,
+                    flags: ACK | PSH,
+                    payload_len: 60_000,
+                    ..Segment::default()
+                };
+                let rewrite = shard.pass_segment(data, UNIT, &segment, now).unwrap();
+                assert_eq!(Some(rewrite), shard.rewrite(data));
+            }
+            let ack = Segment {
+                ack: seq.wrapping_add(120_000),
+                window: 60_000 - u16::try_from(round % 500).unwrap(),
+                flags: ACK,
+                ..Segment::default()
+            };
+            assert!(shard.pass_segment(acks, UNIT, &ack, now).is_some());
+            let session = shard.session(id);
+            assert_eq!(session.tcp[sender].end, ack.ack);
+            let granted = u32::from(ack.window) << 7;
+            assert!(session.tcp[sender].max_end.wrapping_sub(ack.ack) >= granted);
+            assert_eq!((session.last_seen, session.version), (now, version));
+        }
+    }
+}
+
+#[test]
+fn what_may_end_or_open_a_connection_never_takes_the_short_way() {
+    let mut shard = shard(1);
+    let id = connect(&mut shard);
+    let before = shard.session(id);
+    let ordinary = Segment {
+        window: 1_000,
+        flags: ACK,
+        ..Segment::default()
+    };
+    let others = (0..=u8::MAX)
+        .filter(|flags| flags & (ACK | FIN | SYN | RST) != ACK)
+        .map(|flags| Segment { flags, ..ordinary })
+        .chain([
+            Segment {
+                seq: 60_000 << 8,
+                ..ordinary
+            },
+            Segment {
+                seq: u32::MAX << 24,
+                ..ordinary
+            },
+            Segment {
+                ack: 60_000 << 8,
+                ..ordinary
+            },
+            Segment {
+                ack: 1 << 31,
+                ..ordinary
+            },
+            // Larger than any before.
+            Segment {
+                window: 60_001,
+                ..ordinary
+            },
+        ]);
+    let now = NOW.plus(7);
+    for segment in others {
+        for hit in both(id) {
+            let passed = shard.pass_segment(hit, UNIT, &segment, now);
+            assert_eq!(passed, None, "{segment:?}");
+        }
+    }
+    let [to, _] = both(id);
+    assert_eq!(shard.pass_segment(to, UNIT + 1, &ordinary, now), None);
+    assert_eq!(shard.session(id), before);
+    assert!(shard.pass_segment(to, UNIT, &ordinary, now).is_some());
+    shard.remove(id);
+    assert_eq!(shard.pass_segment(to, UNIT, &ordinary, now), None);
+}
+
+#[test]
+fn readers_see_both_sides_of_a_segment() {
+    const ROUNDS: u32 = 400_000;
+    let mut shard = shard(1);
+    let id = connect(&mut shard);
+    let tuple = shard.session(id).tuples[0];
+    let reader = shard.reader();
+    let [to, back] = both(id);
+    let mut number = 0_u32;
+    // Both sides always say the same: each segment sends as much as it acknowledges.
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let reader = &reader;
+                scope.spawn(move || {
+                    let mut seen = 0;
+                    while seen < ROUNDS {
+                        let (_, session) = reader.lookup(&tuple).unwrap();
+                        let [original, reply] = session.tcp;
+                        assert_eq!(original.end, reply.end);
+                        seen = original.end;
+                    }
+                })
+            })
+            .collect();
+        while readers.iter().any(|reader| !reader.is_finished()) {
+            for hit in [to, back] {
+                number = number.wrapping_add(1);
+                let segment = Segment {
+                    seq: number - 1,
+                    ack: number,
+                    window: 60_000,
+                    flags: ACK,
+                    payload_len: 1,
+                    ..Segment::default()
+                };
+                assert!(shard.pass_segment(hit, UNIT, &segment, NOW).is_some());
+            }
+        }
+    });
 }
