@@ -159,11 +159,26 @@ impl Word {
     }
 }
 
-/// Where a key belongs: its home bucket and its tag.
+/// Where a key belongs: its home bucket, in the lower half, and its tag. One word, so that a burst of
+/// them is set up and kept in few instructions.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Home {
-    pub(crate) bucket: u32,
-    pub(crate) tag: u16,
+pub(crate) struct Home(u64);
+
+impl Home {
+    const fn new(bucket: u32, tag: u16) -> Self {
+        Self(bucket as u64 | (tag as u64) << 32)
+    }
+
+    #[inline]
+    pub(crate) const fn bucket(self) -> u32 {
+        low(self.0)
+    }
+
+    #[inline]
+    pub(crate) const fn tag(self) -> u16 {
+        let [a, b, ..] = high(self.0).to_le_bytes();
+        u16::from_le_bytes([a, b])
+    }
 }
 
 impl Index {
@@ -215,7 +230,7 @@ impl Index {
     pub(crate) fn find(&self, home: Home, mut accept: impl FnMut(Hit) -> bool) -> Option<Hit> {
         let mut bucket = self.home_bucket(home);
         loop {
-            if let Some((_, hit)) = bucket.hits(home.tag).find(|&(_, hit)| accept(hit)) {
+            if let Some((_, hit)) = bucket.hits(home.tag()).find(|&(_, hit)| accept(hit)) {
                 return Some(hit);
             }
             bucket = self.overflow(bucket)?;
@@ -233,7 +248,7 @@ impl Index {
             let count = version.begin();
             let mut bucket = self.home_bucket(home);
             loop {
-                let found = bucket.hits(home.tag).find_map(|(_, hit)| accept(hit));
+                let found = bucket.hits(home.tag()).find_map(|(_, hit)| accept(hit));
                 if found.is_some() {
                     return found;
                 }
@@ -255,11 +270,11 @@ impl Index {
         }
         let items = last.items();
         if items < WIDTH {
-            last.publish(items, home.tag, hit);
+            last.publish(items, home.tag(), hit);
             return;
         }
         let number = self.take(pool);
-        self.bucket(number).publish(0, home.tag, hit);
+        self.bucket(number).publish(0, home.tag(), hit);
         last.next().store(number + 1, Ordering::Release);
     }
 
@@ -292,7 +307,7 @@ impl Index {
     fn locate(&self, home: Home, wanted: Hit) -> Option<(&Bucket, u32)> {
         let mut bucket = self.home_bucket(home);
         loop {
-            if let Some((at, _)) = bucket.hits(home.tag).find(|&(_, hit)| hit == wanted) {
+            if let Some((at, _)) = bucket.hits(home.tag()).find(|&(_, hit)| hit == wanted) {
                 return Some((bucket, at));
             }
             bucket = self.overflow(bucket)?;
@@ -324,7 +339,7 @@ impl Index {
 
     #[inline]
     fn home_bucket(&self, home: Home) -> &Bucket {
-        &self.buckets[home.bucket as usize]
+        &self.buckets[home.bucket() as usize]
     }
 
     #[inline]
@@ -351,11 +366,9 @@ impl<'a> View<'a> {
     #[inline]
     pub(crate) fn home(self, hash: u64) -> Home {
         let [.., a, b] = hash.to_le_bytes();
-        Home {
-            bucket: high(u64::from(low(hash)) * self.homes),
-            // Zero stands for a free place.
-            tag: u16::from_le_bytes([a, b]) | 1,
-        }
+        // A zero tag stands for a free place.
+        let tag = u16::from_le_bytes([a, b]) | 1;
+        Home::new(high(u64::from(low(hash)) * self.homes), tag)
     }
 
     #[inline]
@@ -366,7 +379,7 @@ impl<'a> View<'a> {
     /// A look at the home bucket, without branches.
     #[inline]
     pub(crate) fn first(self, home: Home) -> Word {
-        self.buckets[home.bucket as usize].first(home.tag)
+        self.buckets[home.bucket() as usize].first(home.tag())
     }
 
     /// Asks for the overflow bucket that `word` is about.

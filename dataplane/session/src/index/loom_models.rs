@@ -10,7 +10,7 @@ use loom::thread;
 use super::*;
 use crate::model::{Direction, SessionId};
 
-const HOME: Home = Home { bucket: 0, tag: 5 };
+const HOME: Home = Home::new(0, 5);
 
 struct Table {
     index: Index,

@@ -54,7 +54,7 @@ fn assert_compact(index: &Index, pool: &Pool, keys: usize) {
 fn the_worst_distribution_still_has_room() {
     const CAPACITY: u32 = 500;
     let (index, mut pool) = Index::new(CAPACITY, Memory::Plain).unwrap();
-    let home = Home { bucket: 3, tag: 9 };
+    let home = Home::new(3, 9);
     let hits: Vec<_> = (0..CAPACITY)
         .flat_map(|slot| {
             [Direction::Original, Direction::Reply].map(|d| Hit::new(SessionId(slot), d))
@@ -114,14 +114,14 @@ proptest! {
             let hit = Hit::new(SessionId(slot), Direction::Reply);
             if insert && !model.contains_key(&slot) {
                 model.insert(slot, (bucket, tag));
-                index.insert(&mut pool, Home { bucket, tag: tag + 1 }, hit);
+                index.insert(&mut pool, Home::new(bucket, tag + 1), hit);
             } else if !insert && let Some((bucket, tag)) = model.remove(&slot) {
-                index.remove(&mut pool, Home { bucket, tag: tag + 1 }, hit);
+                index.remove(&mut pool, Home::new(bucket, tag + 1), hit);
             }
             assert_compact(&index, &pool, model.len());
         }
         for (&slot, &(bucket, tag)) in &model {
-            let home = Home { bucket, tag: tag + 1 };
+            let home = Home::new(bucket, tag + 1);
             let accept = |hit: Hit| hit.id().0 == slot;
             prop_assert!(index.find(home, accept).is_some());
             let shared = index.find_shared(home, |hit| accept(hit).then_some(hit.direction()));

@@ -11,6 +11,9 @@ use crate::model::Hit;
 
 /// Keys in a burst at the most.
 const BURST: usize = 64;
+/// How many buckets are asked for before the first of them is looked at. Of 8, 12 and 16, with bursts of
+/// 32 and 64 keys, this one took the fewest cycles in tables that are larger than the caches.
+const AHEAD: usize = 16;
 
 impl Shard {
     /// The session of packets that arrive as `tuple`.
@@ -42,29 +45,34 @@ impl Shard {
         assert!(keys.len() <= BURST, "a burst has at most 64 keys");
         let hits = &mut hits[..keys.len()];
         let (hasher, index) = (self.shared.hasher, self.shared.index.view());
-        let mut search = Search::default();
-        // First miss: the buckets.
-        for (home, key) in search.homes.iter_mut().zip(keys) {
-            *home = index.home(hasher.key(key));
-            index.prefetch(home.bucket);
-        }
-        // Second miss: the entries that the tags point to, or overflow buckets.
         let entries: &[Entry] = &self.shared.entries;
+        let mut search = Search::default();
+        let ahead = AHEAD.min(keys.len());
         let mut more = 0;
-        for (i, key) in keys.iter().enumerate() {
+        // First miss: the buckets. Second miss: the entries that the tags point to, or overflow buckets.
+        // One follows the other in one loop, so that there are always enough of both on their way.
+        for step in 0..keys.len() + ahead {
+            if let Some(key) = keys.get(step) {
+                let home = index.home(hasher.key(key));
+                search.homes[step] = home;
+                index.prefetch(home.bucket());
+            }
+            let Some(i) = step.checked_sub(ahead) else {
+                continue;
+            };
             let word = index.first(search.homes[i]);
             search.words[i] = word;
             if word.is_more() {
                 more |= 1_u64 << i;
                 index.prefetch_overflow(word);
             } else {
-                prefetch_session(entries, word, key);
+                prefetch_session(entries, word, &keys[i]);
             }
         }
         // Few keys are in overflow buckets, but there are some in nearly every burst: their entries are
         // asked for before those of all others are looked at.
         for i in bits(more) {
-            let word = index.first_overflow(search.words[i], search.homes[i].tag);
+            let word = index.first_overflow(search.words[i], search.homes[i].tag());
             search.words[i] = word;
             prefetch_session(entries, word, &keys[i]);
         }

@@ -11,7 +11,7 @@ impl Shard {
     /// be inserted before it. A hint: what is asked for and not used costs its cache lines.
     pub fn prefetch_insert(&self, keys: [&Key; 2], ahead: usize) {
         for key in keys {
-            self.shared.index.view().prefetch(self.home(key).bucket);
+            self.shared.index.view().prefetch(self.home(key).bucket());
         }
         if let Some(sources) = &self.sources {
             sources.prefetch(self.shared.hasher.source(keys[0]));
@@ -49,7 +49,7 @@ impl Shard {
     pub(super) fn prefetch_keys(&self, id: SessionId) {
         let keys = self.entry(id).keys();
         for key in &keys {
-            self.shared.index.view().prefetch(self.home(key).bucket);
+            self.shared.index.view().prefetch(self.home(key).bucket());
         }
         if let Some(sources) = &self.sources {
             sources.prefetch(self.shared.hasher.source(&keys[0]));

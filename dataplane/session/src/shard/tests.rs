@@ -124,7 +124,7 @@ fn bursts_of_any_length_answer_like_single_lookups() {
     for i in 0..3_000 {
         shard.insert(session(i), NOW).unwrap();
     }
-    for len in [0, 1, 31, 64] {
+    for len in [0, 1, 15, 16, 17, 31, 64] {
         // The last third is not there.
         let tuples: Vec<_> = (0..len)
             .map(|i| session(i * 71).tuples[i as usize % 2])
