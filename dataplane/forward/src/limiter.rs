@@ -1,4 +1,4 @@
-//! How often a worker may do what others make it do: answers by a token bucket, evictions by bursts.
+//! How often a worker may do what others make it do: answers by a token bucket, evictions by turns.
 
 /// Remembers how much was granted; how much may be is asked anew each time, so that a change of
 /// configuration holds at once.
@@ -26,18 +26,21 @@ impl TokenBucket {
     }
 }
 
-/// Half-open sessions that may make room for new ones. Each burst with new sessions grants one more.
+/// Half-open sessions that may make room for new ones. Each turn grants one more.
 ///
 /// Making room costs many times what an established session's packet does, so that a flood of new
-/// sessions into a full table would take the worker's time from those that it is there for.
+/// sessions into a full table would take the worker's time from those that it is there for. A worker
+/// that is not at its limit makes many turns without a packet, and has more to grant than it is asked
+/// for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evictions(usize);
 
 impl Evictions {
-    /// How many can be saved up: what a client opens at once finds room.
-    pub(crate) const MOST: usize = 16;
+    /// How many can be saved up: what clients open at once finds room.
+    pub(crate) const MOST: usize = 64;
 
-    pub(crate) fn begin_burst(&mut self) {
+    #[inline]
+    pub(crate) fn begin_turn(&mut self) {
         self.0 = Self::MOST.min(self.0 + 1);
     }
 

@@ -191,6 +191,7 @@ impl<P: PortIo> Worker<P> {
 impl<P: PortIo> Core<P> {
     fn turn(&mut self, scene: &Scene<'_>) -> usize {
         self.counters.happened(Event::Turns);
+        self.evictions.begin_turn();
         let mut packets = self.send_injected();
         self.obey_commands(scene);
         self.age(scene);

@@ -160,7 +160,6 @@ impl<P: PortIo> Core<P> {
     fn admit_newcomers(&mut self, scene: &Scene<'_>, origin: Origin, newcomers: &[Newcomer]) {
         let tries = scene.snapshot.limits.port_probes;
         self.chooser.begin_burst(tries, scene.now.tick);
-        self.evictions.begin_burst();
         let next_hops = next_hops(scene, newcomers);
         // Of those that find no room most are refused: nothing is made ready for them.
         let worth_it = match self.shard.len() < self.shard.capacity() {
