@@ -265,7 +265,12 @@ fn many_sessions_end_over_several_turns() {
     for _ in 0..3 {
         gateway.workers[0].turn(now);
     }
-    assert_eq!(gateway.counts()["sessions_expired"], 200, "{:?}", gateway.counts());
+    assert_eq!(
+        gateway.counts()["sessions_expired"],
+        200,
+        "{:?}",
+        gateway.counts()
+    );
 }
 
 /// A session that unit 1 had, as its delta says.
