@@ -259,22 +259,26 @@ impl PortChooser {
         while found.is_none() && crowd.left > 0 && self.tries > 0 {
             let mut tuples = [end.reply; TRIES_AT_ONCE];
             let mut positions = [0; TRIES_AT_ONCE];
+            let mut tries_left = [0; TRIES_AT_ONCE];
             let mut suiting = 0;
             while suiting < TRIES_AT_ONCE && crowd.left > 0 && self.tries > 0 {
                 let port = end.space.at(crowd.next);
+                self.tries -= 1;
                 if end.suits(port) {
                     tuples[suiting] = end.with(port);
                     positions[suiting] = crowd.next;
+                    tries_left[suiting] = self.tries;
                     suiting += 1;
                 }
                 crowd.next = end.space.after(crowd.next);
                 crowd.left -= 1;
-                self.tries -= 1;
             }
             if let Some(free) = free(&tuples[..suiting]) {
                 found = Some(tuples[free]);
                 at_once &= free == 0;
                 crowd.next = end.space.after(positions[free]);
+                // What lies behind the free one was asked about for nothing, and may be again.
+                self.tries = tries_left[free];
                 crowd.left = end.space.count;
             }
             at_once &= found.is_some();
