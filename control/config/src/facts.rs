@@ -7,10 +7,11 @@ use std::fmt::Display;
 
 use crate::diff::Effect;
 use crate::model::{
-    Config, DestinationNat, Idle, Interface, InterfaceRole, NextHop, Policy, PortRange, Schedule,
-    SourceNat, Zone,
+    Config, DestinationNat, Idle, Interface, InterfaceRole, NextHop, Policy, PortRange, SourceNat,
+    Zone,
 };
 use crate::policies::{action_name, durability_name, protocol_name};
+use crate::sections::ACKED_TIMEOUT_DEFAULT;
 use crate::value::show;
 
 /// Who must agree on a fact.
@@ -112,6 +113,7 @@ fn unit(config: &Config, facts: &mut Vec<Fact>) {
     unit.say(Scope::Unit, "id", config.unit.id);
     unit.say(Scope::Unit, "name", &config.unit.name);
     unit.say_with(Effect::Live, Scope::Unit, "priority", config.unit.priority);
+    unit.say_with(Effect::Live, Scope::Unit, "weight", config.unit.weight);
 
     let mut cpu = table(facts, "cpu", Effect::Restart);
     cpu.say(Scope::Unit, "control", config.cpu.control);
@@ -166,11 +168,16 @@ fn cluster(config: &Config, facts: &mut Vec<Fact>) {
         format!("{:#06X}", cluster.ether_type),
     );
     table.say_with(Effect::Live, Scope::Cluster, "preempt", cluster.preempt);
-    let schedule = match cluster.schedule {
-        Schedule::None => "none",
-    };
-    table.say(Scope::Cluster, "schedule", schedule);
+    table.say(Scope::Cluster, "schedule", cluster.schedule.name());
     table.say(Scope::Cluster, "session_sync", cluster.session_sync);
+    // A unit of a release that does not know a key agrees with its default.
+    let scope = if cluster.acked_timeout == ACKED_TIMEOUT_DEFAULT {
+        Scope::Unit
+    } else {
+        Scope::Cluster
+    };
+    let acked_timeout = show(cluster.acked_timeout);
+    table.say_with(Effect::Live, scope, "acked_timeout", acked_timeout);
 }
 
 fn interface(interface: &Interface, facts: &mut Vec<Fact>) {

@@ -309,7 +309,7 @@ fn read(section: Section<'_, '_>, report: &Report) -> Draft {
             }
         }),
         device: section.required("device", "device = \"af_packet:lan0\"", value::device),
-        role: section.required("role", "role = \"traffic\"", value::choice(ROLES, &[])),
+        role: section.required("role", "role = \"traffic\"", value::choice(ROLES)),
         monitored: section.or("monitored", Draft::is(critical.as_ref()), value::boolean),
         critical,
         weight: section.or("weight", 1, value::number(1..=u8::MAX)),

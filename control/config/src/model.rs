@@ -95,6 +95,9 @@ pub struct Unit {
     pub name: String,
     /// The higher wins an election that nothing else decides, 1..=255.
     pub priority: u8,
+    /// How many new sessions it gets from the weighted schedules, beside its peers' weights; with 0
+    /// no schedule gives it any.
+    pub weight: u8,
 }
 
 /// `[cpu]`: which cores the unit uses.
@@ -155,6 +158,9 @@ pub struct Cluster {
     pub schedule: Schedule,
     /// Copy sessions to the peers.
     pub session_sync: bool,
+    /// How long the first packet of a session waits at most until a peer has the session, under
+    /// policies of [`Durability::Acked`].
+    pub acked_timeout: Duration,
 }
 
 /// The rule by which the primary hands new sessions to units.
@@ -162,6 +168,37 @@ pub struct Cluster {
 pub enum Schedule {
     /// The primary owns every session.
     None,
+    /// By a hash of both addresses, the same for both directions: for units that are joined by hubs.
+    Hub,
+    /// One after the other.
+    RoundRobin,
+    /// One after the other, each as often as its weight says.
+    WeightedRoundRobin,
+    /// The unit that owns the fewest sessions for its weight.
+    LeastConnections,
+    /// By chance.
+    Random,
+    /// By a hash of both addresses: all sessions of two hosts are one unit's.
+    Ip,
+    /// By a hash of addresses, protocol and ports.
+    IpPort,
+}
+
+impl Schedule {
+    /// How it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Hub => "hub",
+            Self::RoundRobin => "round-robin",
+            Self::WeightedRoundRobin => "weighted-round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::Random => "random",
+            Self::Ip => "ip",
+            Self::IpPort => "ip-port",
+        }
+    }
 }
 
 /// `[[interface]]`: one port of the gateway.
@@ -353,6 +390,8 @@ pub enum Durability {
     None,
     /// The session is copied while its packets go on.
     Async,
+    /// The first packet waits until a peer has the session, for [`Cluster::acked_timeout`] at most.
+    Acked,
 }
 
 /// `[timeouts]`: how long an idle session lives.

@@ -25,8 +25,11 @@ const ACTIONS: &[(&str, Action)] = &[
     ("deny", Action::Deny),
     ("reject", Action::Reject),
 ];
-const DURABILITIES: &[(&str, Durability)] =
-    &[("none", Durability::None), ("async", Durability::Async)];
+const DURABILITIES: &[(&str, Durability)] = &[
+    ("none", Durability::None),
+    ("async", Durability::Async),
+    ("acked", Durability::Acked),
+];
 
 /// A policy as far as it could be read.
 struct Draft {
@@ -87,16 +90,12 @@ fn read_one(section: Section<'_, '_>, interfaces: &Interfaces, report: &Report) 
         to: zone(&section, "to", interfaces, report),
         source: section.list("source", value::network),
         destination: section.list("destination", value::network),
-        protocol: section.or("protocol", Protocol::Any, value::choice(PROTOCOLS, &[])),
+        protocol: section.or("protocol", Protocol::Any, value::choice(PROTOCOLS)),
         destination_ports: section.list("destination_ports", value::ports),
-        action: section.required("action", "action = \"allow\"", value::choice(ACTIONS, &[])),
+        action: section.required("action", "action = \"allow\"", value::choice(ACTIONS)),
         source_nat: section.optional("source_nat", value::source_nat),
         destination_nat: section.optional("destination_nat", value::destination_nat),
-        durability: section.or(
-            "durability",
-            Durability::Async,
-            value::choice(DURABILITIES, &["acked"]),
-        ),
+        durability: section.or("durability", Durability::Async, value::choice(DURABILITIES)),
         has_destination: section.has("destination"),
     };
     section.finish();

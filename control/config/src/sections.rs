@@ -19,6 +19,26 @@ const ETHER_TYPE_MIN: u16 = 0x0600;
 const ETHER_TYPES_TAKEN: [u16; 5] = [0x0800, 0x0806, 0x8100, 0x86DD, 0x88A8];
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
+/// Every schedule, as it is written.
+const SCHEDULES: &[(&str, Schedule)] = &{
+    use Schedule::{
+        Hub, Ip, IpPort, LeastConnections, None, Random, RoundRobin, WeightedRoundRobin,
+    };
+    [
+        (None.name(), None),
+        (Hub.name(), Hub),
+        (RoundRobin.name(), RoundRobin),
+        (WeightedRoundRobin.name(), WeightedRoundRobin),
+        (LeastConnections.name(), LeastConnections),
+        (Random.name(), Random),
+        (Ip.name(), Ip),
+        (IpPort.name(), IpPort),
+    ]
+};
+
+/// How long a first packet waits for a peer, unless told otherwise.
+pub(crate) const ACKED_TIMEOUT_DEFAULT: Duration = Duration::from_millis(20);
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,11 +47,13 @@ pub(crate) fn unit(root: &Section<'_, '_>) -> Option<Unit> {
     let id = section.required("id", "id = 1", value::number(1..=UNITS_MAX));
     let name = section.required("name", "name = \"gw-a\"", value::name(32));
     let priority = section.or("priority", 100, value::number(1..=u8::MAX));
+    let weight = section.or("weight", 1, value::number(0..=u8::MAX));
     section.finish();
     Some(Unit {
         id: id?.value,
         name: name?.value,
         priority: priority?.value,
+        weight: weight?.value,
     })
 }
 
@@ -44,7 +66,7 @@ pub(crate) fn cpu(root: &Section<'_, '_>, report: &Report) -> Option<Cpu> {
         report.error(section.line(), "cpu.workers", refusal);
     }
     let workers: Vec<Located<u16>> = section.list("workers", value::number(0..=1_023));
-    let idle = section.or("idle", Idle::Spin, value::choice(IDLE, &[]));
+    let idle = section.or("idle", Idle::Spin, value::choice(IDLE));
     for (index, core) in workers.iter().enumerate() {
         if workers[..index]
             .iter()
@@ -95,16 +117,6 @@ pub(crate) fn memory(root: &Section<'_, '_>) -> Option<Memory> {
 }
 
 pub(crate) fn cluster(root: &Section<'_, '_>, report: &Report) -> Option<Cluster> {
-    const SCHEDULES: &[(&str, Schedule)] = &[("none", Schedule::None)];
-    const LATER: &[&str] = &[
-        "hub",
-        "round-robin",
-        "weighted-round-robin",
-        "least-connections",
-        "random",
-        "ip",
-        "ip-port",
-    ];
     let section = root.required_section("cluster")?;
     let id = section.required("id", "id = 7", value::number(1..=u16::MAX));
     let key = cluster_key(&section, report);
@@ -136,8 +148,13 @@ pub(crate) fn cluster(root: &Section<'_, '_>, report: &Report) -> Option<Cluster
         value::number(ETHER_TYPE_MIN..=u16::MAX),
     );
     let preempt = section.or("preempt", false, value::boolean);
-    let schedule = section.or("schedule", Schedule::None, value::choice(SCHEDULES, LATER));
+    let schedule = section.or("schedule", Schedule::None, value::choice(SCHEDULES));
     let session_sync = section.or("session_sync", true, value::boolean);
+    let acked_timeout = section.or(
+        "acked_timeout",
+        ACKED_TIMEOUT_DEFAULT,
+        value::duration(MILLISECOND..=SECOND),
+    );
     section.finish();
 
     let (key_file, key) = key?;
@@ -153,15 +170,28 @@ pub(crate) fn cluster(root: &Section<'_, '_>, report: &Report) -> Option<Cluster
         announce_interval: announce_interval?.value,
         ether_type: ether_type.as_ref()?.value,
         preempt: preempt?.value,
-        schedule: schedule?.value,
+        schedule: schedule.as_ref()?.value,
         session_sync: session_sync?.value,
+        acked_timeout: acked_timeout?.value,
     };
-    check_cluster_values(&cluster, hello_holddown?.line, ether_type?.line, report);
+    let lines = Lines {
+        hello_holddown: hello_holddown?.line,
+        ether_type: ether_type?.line,
+        schedule: schedule?.line,
+    };
+    check_cluster_values(&cluster, &lines, report);
     Some(cluster)
 }
 
+/// Where values of `[cluster]` stand that are compared with others.
+struct Lines {
+    hello_holddown: usize,
+    ether_type: usize,
+    schedule: usize,
+}
+
 /// What the values of `[cluster]` must be to each other.
-fn check_cluster_values(cluster: &Cluster, holddown: usize, ether_type: usize, report: &Report) {
+fn check_cluster_values(cluster: &Cluster, lines: &Lines, report: &Report) {
     let detection = cluster.heartbeat_interval * cluster.heartbeat_loss;
     if cluster.hello_holddown < detection {
         let cause = format!(
@@ -171,16 +201,25 @@ fn check_cluster_values(cluster: &Cluster, holddown: usize, ether_type: usize, r
         );
         let remedy = format!("write at least \"{}\"", value::show(detection));
         report.error(
-            holddown,
+            lines.hello_holddown,
             "cluster.hello_holddown",
             Refusal::new(cause, remedy),
         );
+    }
+    if cluster.schedule != Schedule::None && !cluster.session_sync {
+        let cause = format!(
+            "\"{}\" gives sessions to other units, and session_sync = false keeps them from knowing each other's",
+            cluster.schedule.name()
+        );
+        let remedy = "remove session_sync = false, or write schedule = \"none\"";
+        let refusal = Refusal::new(cause, remedy);
+        report.error(lines.schedule, "cluster.schedule", refusal);
     }
     if ETHER_TYPES_TAKEN.contains(&cluster.ether_type) {
         let cause = format!("{:#06X} belongs to another protocol", cluster.ether_type);
         let remedy = "write 0x88B5 or 0x88B6, which IEEE 802 keeps for local use";
         report.error(
-            ether_type,
+            lines.ether_type,
             "cluster.ether_type",
             Refusal::new(cause, remedy),
         );

@@ -84,10 +84,9 @@ pub(crate) fn show(duration: Duration) -> String {
         .replace(' ', "")
 }
 
-/// Reads one of `choices`; those of `later` are known, but not offered by this release.
+/// Reads one of `choices`.
 pub(crate) fn choice<T: Copy>(
     choices: &'static [(&'static str, T)],
-    later: &'static [&'static str],
 ) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| {
         let quoted: Vec<String> = choices
@@ -101,10 +100,6 @@ pub(crate) fn choice<T: Copy>(
         };
         if let Some((_, found)) = choices.iter().find(|(name, _)| *name == text) {
             return Ok(*found);
-        }
-        if later.contains(&text) {
-            let cause = format!("\"{text}\" is not offered by this release");
-            return Err(Refusal::new(cause, format!("write {expected}")));
         }
         let remedy = match nearest(text, choices.iter().map(|(name, _)| *name)) {
             Some(near) => format!("did you mean \"{near}\"? There are {expected}"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Folder, RIGHT, replaced};
-use config::{Config, Effect, InterfaceIndex, NextHop, PortRange, Timeouts, Zone, diff};
+use config::{Config, Effect, InterfaceIndex, NextHop, PortRange, Schedule, Timeouts, Zone, diff};
 use proptest::prelude::*;
 
 #[test]
@@ -59,6 +59,9 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.cluster.announce_interval, Duration::from_millis(200));
     assert_eq!(config.cluster.ether_type, 0x88B5);
     assert!(config.cluster.session_sync && !config.cluster.preempt);
+    assert_eq!(config.cluster.schedule, Schedule::None);
+    assert_eq!(config.cluster.acked_timeout, Duration::from_millis(20));
+    assert_eq!(config.unit.weight, 1);
     assert_eq!(config.memory.sessions, 1_000_000);
     assert_eq!(config.timeouts, Timeouts::default());
     assert_eq!(config.management.socket, Path::new("/run/tidegate/gw.sock"));
@@ -81,6 +84,30 @@ fn each_change_names_its_key_and_its_effect() {
             "priority = 200",
             "priority = 1",
             "unit.priority",
+            Effect::Live,
+        ),
+        (
+            "priority = 200",
+            "priority = 200\nweight = 3",
+            "unit.weight",
+            Effect::Live,
+        ),
+        (
+            "schedule = \"none\"",
+            "schedule = \"least-connections\"",
+            "cluster.schedule",
+            Effect::Restart,
+        ),
+        (
+            "schedule = \"none\"",
+            "acked_timeout = \"5ms\"",
+            "cluster.acked_timeout",
+            Effect::Live,
+        ),
+        (
+            "source_nat = \"masquerade\"",
+            "source_nat = \"masquerade\"\ndurability = \"acked\"",
+            "policy[out].durability",
             Effect::Live,
         ),
         ("id = 7", "id = 9", "cluster.id", Effect::Restart),
@@ -187,6 +214,7 @@ fn what_is_a_units_own_does_not_count_in_the_hash() {
         ("id = 1\n", "id = 2\n"),
         ("name = \"gw-a\"", "name = \"gw-b\""),
         ("priority = 200", "priority = 100"),
+        ("priority = 200", "priority = 200\nweight = 0"),
         ("workers = [1]", "workers = [1, 2]"),
         ("sessions = 250_000", "sessions = 500_000"),
         ("af_packet:lan0", "af_xdp:eth0"),
@@ -202,6 +230,8 @@ fn what_is_a_units_own_does_not_count_in_the_hash() {
     for (from, to) in [
         ("id = 7", "id = 8"),
         ("critical = true", "critical = false"),
+        ("schedule = \"none\"", "schedule = \"ip\""),
+        ("schedule = \"none\"", "acked_timeout = \"5ms\""),
         ("198.51.100.2/24", "198.51.100.3/24"),
         ("via = \"198.51.100.254\"", "interface = \"wan\""),
         ("192.0.2.100:80", "192.0.2.100:81"),
@@ -223,6 +253,25 @@ fn the_hash_is_pinned() {
         format!("{:016x}", Folder::new().right(RIGHT).hash()),
         "3c2ced8e5cdb0e57"
     );
+}
+
+#[test]
+fn every_schedule_is_read_by_its_name() {
+    let folder = Folder::new();
+    for (name, schedule) in [
+        ("none", Schedule::None),
+        ("hub", Schedule::Hub),
+        ("round-robin", Schedule::RoundRobin),
+        ("weighted-round-robin", Schedule::WeightedRoundRobin),
+        ("least-connections", Schedule::LeastConnections),
+        ("random", Schedule::Random),
+        ("ip", Schedule::Ip),
+        ("ip-port", Schedule::IpPort),
+    ] {
+        let text = replaced("schedule = \"none\"", &format!("schedule = \"{name}\""));
+        assert_eq!(folder.right(&text).cluster.schedule, schedule);
+        assert_eq!(schedule.name(), name);
+    }
 }
 
 #[test]

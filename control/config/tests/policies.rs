@@ -68,10 +68,10 @@ fn policy_actions() {
     );
     refused(
         "source_nat = \"masquerade\"",
-        "durability = \"acked\" # here",
+        "durability = \"aked\" # here",
         "policy[out].durability",
-        "\"acked\" is not offered by this release",
-        "write \"none\", \"async\"",
+        "\"aked\" is no choice",
+        "did you mean \"acked\"? There are \"none\", \"async\", \"acked\"",
     );
 }
 

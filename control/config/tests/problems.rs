@@ -202,10 +202,33 @@ fn cluster_values() {
     );
     refused(
         "schedule = \"none\"",
-        "schedule = \"hub\" # here",
+        "schedule = \"round-robbin\" # here",
         "cluster.schedule",
-        "\"hub\" is not offered by this release",
-        "write \"none\"",
+        "\"round-robbin\" is no choice",
+        "did you mean \"round-robin\"? There are \"none\", \"hub\", \"round-robin\", \
+         \"weighted-round-robin\", \"least-connections\", \"random\", \"ip\", \"ip-port\"",
+    );
+    refused(
+        "schedule = \"none\"",
+        "session_sync = false\nschedule = \"ip\" # here",
+        "cluster.schedule",
+        "\"ip\" gives sessions to other units, and session_sync = false keeps them from knowing each \
+         other's",
+        "remove session_sync = false, or write schedule = \"none\"",
+    );
+    refused(
+        "schedule = \"none\"",
+        "acked_timeout = \"2s\" # here",
+        "cluster.acked_timeout",
+        "\"2s\" is out of range",
+        "write a duration from \"1ms\" to \"1s\"",
+    );
+    refused(
+        "priority = 200",
+        "weight = 256 # here",
+        "unit.weight",
+        "256 is out of range",
+        "write a number from 0 to 255",
     );
 }
 
