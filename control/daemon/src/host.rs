@@ -88,8 +88,8 @@ impl Host {
             return None;
         };
         let (sender, target) = (message.sender_ip(), message.target_ip());
-        let ours = interface.owns(target, snapshot.primary);
-        if interface.owns(sender, snapshot.primary) {
+        let ours = interface.owns(target, snapshot.is_primary());
+        if interface.owns(sender, snapshot.is_primary()) {
             if is_own_mac(interface, message.sender_mac) {
                 return None;
             }
@@ -188,7 +188,7 @@ fn request(
     let Some(interface) = snapshot.interface(id) else {
         return;
     };
-    let Some(sender) = interface.speaking_address(address, snapshot.primary) else {
+    let Some(sender) = interface.speaking_address(address, snapshot.is_primary()) else {
         return;
     };
     let link = Link::new(own_mac(interface, sender), to.unwrap_or(Mac::BROADCAST));

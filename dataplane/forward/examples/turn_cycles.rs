@@ -54,7 +54,9 @@ fn snapshot(eal: &Eal) -> Snapshot {
         heartbeat_ethertype: forward::HEARTBEAT_ETHERTYPE,
         limits: Limits::default(),
     };
-    Snapshot::build(eal, settings).unwrap().with_role(true, 1)
+    Snapshot::build(eal, settings)
+        .unwrap()
+        .with_duty(forward::Duty::Primary, 1)
 }
 
 /// Datagram number `flow`: 64 bytes on the wire, each flow to a server of its own.

@@ -15,6 +15,7 @@
 mod attachment;
 mod batch;
 mod counters;
+mod distribution;
 mod egress;
 mod fragment;
 mod hash;
@@ -34,6 +35,7 @@ mod ways;
 mod worker;
 
 pub use counters::{Drop, Event, MAX_COUNTED_POLICIES, Traffic, WorkerCounters};
+pub use distribution::{Distribution, Duty, Member, Pick};
 pub use interface::{
     Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, MAX_INTERFACES, Prefix,
 };

@@ -1,7 +1,7 @@
 //! What the control core has decided, as one immutable value.
 //!
 //! Published through [`Publisher`](crate::Publisher); a worker looks once per turn, so everything it
-//! does in a turn follows one configuration and one role. The expensive parts are shared, so a
+//! does in a turn follows one configuration and one duty. The expensive parts are shared, so a
 //! promotion publishes a new snapshot without rebuilding routes or policies.
 
 use std::net::Ipv4Addr;
@@ -13,6 +13,7 @@ use packet::toeplitz::Steering;
 use session::Session;
 
 use crate::attachment::Attachment;
+use crate::distribution::{Distribution, Duty};
 use crate::interface::{Interface, InterfaceId, InterfaceRole, MAX_INTERFACES};
 use crate::policy::{Policy, PolicySet};
 use crate::route::{Hop, Route, Routes};
@@ -78,15 +79,17 @@ pub enum SnapshotError {
     Routes(#[from] dpdk::Error),
 }
 
-/// One configuration and one role.
+/// One configuration and one duty.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Id of this unit.
     pub unit: u8,
     /// Term of the last promotion that this unit knows.
     pub term: u32,
-    /// True when this unit forwards.
-    pub primary: bool,
+    /// What this unit does with packets of users.
+    pub duty: Duty,
+    /// How sessions are distributed over the units.
+    pub distribution: Arc<Distribution>,
     /// Interfaces by [`InterfaceId`].
     pub interfaces: Arc<[Interface]>,
     /// Where packets go.
@@ -106,8 +109,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds routes and policies. The unit is not primary and its term is zero: see
-    /// [`Snapshot::with_role`].
+    /// Builds routes and policies. The unit is idle and its term is zero: see
+    /// [`Snapshot::with_duty`]. All sessions are its own: see [`Snapshot::with_distribution`].
     ///
     /// # Errors
     /// [`SnapshotError`] says which setting.
@@ -125,7 +128,8 @@ impl Snapshot {
         Ok(Self {
             unit: settings.unit,
             term: 0,
-            primary: false,
+            duty: Duty::Idle,
+            distribution: Arc::default(),
             policies: Arc::new(PolicySet::compile(settings.policies, &routes)),
             routes: Arc::new(routes),
             attachments: attach(&settings.interfaces, false),
@@ -137,16 +141,32 @@ impl Snapshot {
         })
     }
 
-    /// The same configuration under another role.
+    /// The same configuration under another duty.
     #[must_use]
-    pub fn with_role(&self, primary: bool, term: u32) -> Self {
+    pub fn with_duty(&self, duty: Duty, term: u32) -> Self {
+        let primary = duty.is_primary();
         Self {
-            primary,
+            duty,
             term,
             attachments: attach(&self.interfaces, primary),
             special: Arc::new(Special::of(&self.interfaces, primary)),
             ..self.clone()
         }
+    }
+
+    /// The same configuration and duty with another distribution of sessions.
+    #[must_use]
+    pub fn with_distribution(&self, distribution: Arc<Distribution>) -> Self {
+        Self {
+            distribution,
+            ..self.clone()
+        }
+    }
+
+    /// True when the virtual MACs and cluster addresses are this unit's.
+    #[must_use]
+    pub const fn is_primary(&self) -> bool {
+        self.duty.is_primary()
     }
 
     /// The interface at a position.

@@ -134,7 +134,7 @@ fn ipv6_is_counted() {
 #[test]
 fn a_subordinate_forwards_nothing_and_hears_arp() {
     let mut gateway = Gateway::new(Plan {
-        primary: false,
+        duty: forward::Duty::Idle,
         ..Plan::default()
     });
     let user = frames::udp(LAN, &question(), b"x");

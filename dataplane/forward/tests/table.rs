@@ -289,7 +289,7 @@ fn of_another_unit(tuple: Tuple, state: State) -> session::Session {
 #[test]
 fn a_session_of_another_unit_is_adopted_when_its_packet_comes() {
     let mut gateway = Gateway::new(Plan {
-        primary: false,
+        duty: forward::Duty::Idle,
         ..Plan::default()
     });
     let tuple = tcp_tuple(4_000);
@@ -304,7 +304,7 @@ fn a_session_of_another_unit_is_adopted_when_its_packet_comes() {
     assert!(gateway.pass_through(LAN, &data, WAN).is_empty());
     gateway.assert_moved(&before, &[("drop not_primary", 1), ("lan rx", 1)]);
 
-    gateway.set_role(true, TERM + 1);
+    gateway.set_duty(forward::Duty::Primary, TERM + 1);
     let before = gateway.counts();
     let out = gateway.pass_through(LAN, &data, WAN);
     assert_eq!(sound(&out[0]).tuple, remote.tuples[1].reversed());
@@ -328,7 +328,7 @@ fn a_session_of_another_unit_is_adopted_when_its_packet_comes() {
 #[test]
 fn a_subordinate_keeps_sessions_and_a_primary_gives_them_a_second_life() {
     let mut gateway = Gateway::new(Plan {
-        primary: false,
+        duty: forward::Duty::Idle,
         ..Plan::default()
     });
     let tuple = udp_tuple(4_000);
@@ -346,7 +346,7 @@ fn a_subordinate_keeps_sessions_and_a_primary_gives_them_a_second_life() {
         gateway.session(&tuple).is_some(),
         "the primary says when it ends"
     );
-    gateway.set_role(true, TERM + 1);
+    gateway.set_duty(forward::Duty::Primary, TERM + 1);
     gateway.pass(200);
     gateway.turn();
     assert!(
@@ -363,7 +363,7 @@ fn a_subordinate_keeps_sessions_and_a_primary_gives_them_a_second_life() {
 #[test]
 fn changes_by_others_are_entered_by_version() {
     let mut gateway = Gateway::new(Plan {
-        primary: false,
+        duty: forward::Duty::Idle,
         sessions: 1,
         ..Plan::default()
     });

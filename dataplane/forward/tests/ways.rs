@@ -52,7 +52,7 @@ fn routed_by(gateway: Option<Ipv4Addr>) -> Snapshot {
     };
     Snapshot::build(&dpdk().0, settings)
         .unwrap()
-        .with_role(true, TERM)
+        .with_duty(forward::Duty::Primary, TERM)
 }
 
 fn neighbours_with(changed: &[Neighbour]) -> Neighbours {
@@ -128,11 +128,11 @@ fn there_is_no_way_any_more() {
 #[test]
 fn a_demoted_unit_forwards_nothing_and_a_promoted_one_everything() {
     let mut gateway = with_session(vec![masquerade()]);
-    gateway.set_role(false, TERM);
+    gateway.set_duty(forward::Duty::Idle, TERM);
     let before = gateway.counts();
     assert_eq!(stations_now(&mut gateway), None);
     gateway.assert_moved(&before, &[("drop not_primary", 1), ("lan rx", 1)]);
-    gateway.set_role(true, TERM + 1);
+    gateway.set_duty(forward::Duty::Primary, TERM + 1);
     assert_eq!(
         stations_now(&mut gateway),
         Some((ROUTER_MAC, virtual_mac(WAN)))

@@ -3,7 +3,7 @@
 use api::EventLevel;
 use cluster::{Action, Delta, Event, Role, Time};
 use config::NextHop;
-use forward::TableCommand;
+use forward::{Duty, TableCommand};
 
 use super::Control;
 use crate::announce::announcements;
@@ -41,7 +41,7 @@ impl Control {
 
     /// The snapshot first, so that what the announcements bring finds workers that forward.
     fn promote(&mut self, term: u32, now: Time) {
-        let promoted = self.snapshot.current().with_role(true, term);
+        let promoted = self.snapshot.current().with_duty(Duty::Primary, term);
         self.snapshot.publish(promoted);
         self.filter_virtual_macs(true, now);
         for route in &self.config.routes {
@@ -55,7 +55,7 @@ impl Control {
     }
 
     fn demote(&mut self, role: Role, term: u32, now: Time) {
-        let demoted = self.snapshot.current().with_role(false, term);
+        let demoted = self.snapshot.current().with_duty(Duty::Idle, term);
         self.snapshot.publish(demoted);
         self.filter_virtual_macs(false, now);
         self.tell_transition(role, term, now);

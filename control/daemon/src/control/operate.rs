@@ -62,8 +62,10 @@ impl Control {
         }
         let current = self.current();
         // The interfaces are the same: whatever of them changes needs a restart.
-        self.snapshot
-            .publish(snapshot.with_role(current.primary, current.term));
+        let next = snapshot
+            .with_duty(current.duty, current.term)
+            .with_distribution(Arc::clone(&current.distribution));
+        self.snapshot.publish(next);
         self.set_timeouts(startup::timeouts(&new.timeouts));
         self.config = new;
         self.table.follow(&self.config);

@@ -35,11 +35,14 @@ impl<P: PortIo> Core<P> {
         let Ok((header, _)) = ethernet::Header::ref_from_prefix(frame) else {
             return;
         };
-        let link = Link::new(interface.source_mac(scene.snapshot.primary), header.source);
+        let link = Link::new(
+            interface.source_mac(scene.snapshot.is_primary()),
+            header.source,
+        );
         let from = layout
             .tuple
             .src_v4()
-            .and_then(|peer| interface.speaking_address(peer, scene.snapshot.primary));
+            .and_then(|peer| interface.speaking_address(peer, scene.snapshot.is_primary()));
         let mut room = [0; build::ROOM];
         let built = match answer {
             Answer::Icmp(problem) => from

@@ -136,7 +136,7 @@ fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
     let (destination, source) = (Mac([a, b, c, d, e, f]), Mac([g, h, i, j, k, l]));
     if destination != interface.mac && !destination.is_group() {
         match Some(destination) == interface.virtual_mac {
-            true if snapshot.primary => {}
+            true if snapshot.is_primary() => {}
             // Promiscuous ports and switches that have not learnt yet show us the primary's frames.
             true => return Class::Drop(Drop::NotPrimary),
             false => return Class::Drop(Drop::ForeignMac),
@@ -173,7 +173,7 @@ fn classify_ipv4(
     layout: Layout,
 ) -> Class {
     let carries_users = interface.role == InterfaceRole::Traffic;
-    if !(snapshot.primary && carries_users) {
+    if !(snapshot.is_primary() && carries_users) {
         let to_unit = layout
             .tuple
             .dst_v4()

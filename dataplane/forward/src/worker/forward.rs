@@ -155,7 +155,7 @@ impl<P: PortIo> Core<P> {
     ) {
         let neighbour = scene.neighbours.look_up(hop.interface, hop.neighbour);
         if let Ok((header, _)) = ethernet::Header::mut_from_prefix(mbuf.data_mut()) {
-            header.source = egress.source_mac(scene.snapshot.primary);
+            header.source = egress.source_mac(scene.snapshot.is_primary());
             header.destination = neighbour.unwrap_or(Mac::ZERO);
         }
         if neighbour.is_some() {

@@ -154,7 +154,7 @@ impl<P: PortIo> Core<P> {
             Applied::Inserted(displaced) => {
                 self.counters.happened(Event::SessionsApplied);
                 // Other units settle conflicts alike; what the primary evicts, only it knows.
-                if scene.snapshot.primary {
+                if scene.snapshot.is_primary() {
                     for gone in displaced {
                         self.report(DeltaKind::Remove, SessionId(0), &gone);
                     }
@@ -182,11 +182,12 @@ impl<P: PortIo> Core<P> {
             return;
         }
         // The primary is responsible for all sessions, those of dead owners included.
-        let decide = |session: &Session| match (snapshot.primary, session.owner == snapshot.unit) {
-            (false, _) => Ageing::Defer,
-            (true, false) => Ageing::Adopt,
-            (true, true) => Ageing::Normal,
-        };
+        let decide =
+            |session: &Session| match (snapshot.is_primary(), session.owner == snapshot.unit) {
+                (false, _) => Ageing::Defer,
+                (true, false) => Ageing::Adopt,
+                (true, true) => Ageing::Normal,
+            };
         let Self {
             rings, counters, ..
         } = self;

@@ -12,9 +12,10 @@ use std::sync::{Arc, OnceLock};
 
 use dpdk::{Eal, EalSettings, Mbuf, Mempool};
 use forward::{
-    ControlRings, Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, Limits,
-    MemoryPort, Neighbour, Neighbours, Now, Policy, PolicyAction, Prefix, Publisher, Punted,
-    RingSizes, Route, Snapshot, SnapshotSettings, SourceNat, Worker, WorkerCounters, WorkerParts,
+    ControlRings, Duty, Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet,
+    Limits, MemoryPort, Neighbour, Neighbours, Now, Policy, PolicyAction, Prefix, Publisher,
+    Punted, RingSizes, Route, Snapshot, SnapshotSettings, SourceNat, Worker, WorkerCounters,
+    WorkerParts,
 };
 use packet::{Mac, Tuple};
 use session::{Memory, Reader, Session, Settings, Shard, Tick, Version};
@@ -77,7 +78,7 @@ pub fn mbuf(frame: &[u8]) -> Mbuf {
 pub struct Plan {
     pub workers: u16,
     pub unit: u8,
-    pub primary: bool,
+    pub duty: Duty,
     pub policies: Vec<Policy>,
     pub limits: Limits,
     pub rings: RingSizes,
@@ -96,7 +97,7 @@ impl Default for Plan {
         Self {
             workers: 1,
             unit: UNIT,
-            primary: true,
+            duty: Duty::Primary,
             policies: vec![masquerade(), inbound()],
             limits: Limits::default(),
             rings: RingSizes::default(),
@@ -127,7 +128,7 @@ impl Plan {
         };
         Snapshot::build(&dpdk().0, settings)
             .unwrap()
-            .with_role(self.primary, TERM)
+            .with_duty(self.duty, TERM)
     }
 
     /// The usual gateway with a smaller MTU on the WAN.
@@ -343,9 +344,9 @@ impl Gateway {
             .map(|(_, session)| session)
     }
 
-    /// Changes the role.
-    pub fn set_role(&mut self, primary: bool, term: u32) {
-        let next = self.snapshot.current().with_role(primary, term);
+    /// Changes the duty.
+    pub fn set_duty(&mut self, duty: Duty, term: u32) {
+        let next = self.snapshot.current().with_duty(duty, term);
         self.snapshot.publish(next);
     }
 

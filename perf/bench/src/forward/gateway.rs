@@ -146,7 +146,7 @@ pub(crate) fn snapshot(eal: &Eal, nat: bool, workers: u16) -> Result<Snapshot> {
         heartbeat_ethertype: HEARTBEAT_ETHERTYPE,
         limits: Limits::default(),
     };
-    Ok(Snapshot::build(eal, settings)?.with_role(true, 1))
+    Ok(Snapshot::build(eal, settings)?.with_duty(forward::Duty::Primary, 1))
 }
 
 fn router(interface: InterfaceId) -> Ipv4Addr {
