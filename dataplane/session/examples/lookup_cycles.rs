@@ -144,10 +144,9 @@ impl Bench {
             }
             self.forget();
             samples.time(|| {
-                self.shard.prefetch_remove(&ids);
-                for id in ids {
-                    black_box(self.shard.remove(id));
-                }
+                self.shard.remove_burst(&ids, |id, session| {
+                    black_box((id, session));
+                });
             });
         }
         samples

@@ -376,6 +376,20 @@ impl<'a> View<'a> {
         memory::prefetch_line(self.buckets, bucket as usize);
     }
 
+    /// Asks for the overflow bucket behind a home bucket, where there is one.
+    #[inline]
+    pub(crate) fn prefetch_next(self, home: Home) {
+        let next = self.buckets[home.bucket() as usize].next();
+        let next = next.load(Ordering::Relaxed) as usize;
+        // Without a branch: where there is none, the home bucket is asked for again.
+        let line = if next == 0 {
+            home.bucket() as usize
+        } else {
+            next - 1
+        };
+        memory::prefetch_line(self.buckets, line);
+    }
+
     /// A look at the home bucket, without branches.
     #[inline]
     pub(crate) fn first(self, home: Home) -> Word {

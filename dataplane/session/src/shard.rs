@@ -16,6 +16,7 @@ mod burst;
 mod passage;
 mod prefetch;
 mod remote;
+mod removal;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -263,13 +264,6 @@ impl Shard {
         Ok(Inserted { id, evicted })
     }
 
-    /// Takes a session out. `None` when the slot is vacant.
-    pub fn remove(&mut self, id: SessionId) -> Option<Session> {
-        let session = self.take(id)?;
-        self.shared.counters.removed.add();
-        Some(session)
-    }
-
     #[inline]
     fn entry(&self, id: SessionId) -> &Entry {
         &self.shared.entries[id.0 as usize]
@@ -358,32 +352,6 @@ impl Shard {
         let due = self.deadline(session);
         self.wheel.schedule(&mut self.lists, slot, due);
         Some(id)
-    }
-
-    /// Undoes [`Self::place`].
-    fn take(&mut self, id: SessionId) -> Option<Session> {
-        let entry = self.entry(id);
-        if !entry.is_occupied() {
-            return None;
-        }
-        let (session, keys) = (entry.session(), entry.keys());
-        let [original, reply] = self.homes(&keys);
-        let Self { shared, pool, .. } = self;
-        shared
-            .index
-            .remove(pool, original, Hit::new(id, Direction::Original));
-        shared
-            .index
-            .remove(pool, reply, Hit::new(id, Direction::Reply));
-        shared.entries[id.0 as usize].vacate();
-        if let Some(sources) = &mut self.sources {
-            sources.subtract(shared.hasher.source(&keys[0]));
-        }
-        shared.counters.sessions.subtract();
-        self.list_half_open(id.0, is_half_open(session.state), false);
-        self.wheel.cancel(&mut self.lists, id.0);
-        self.free.push(id.0);
-        Some(session)
     }
 
     /// When a session ends if no packet comes.

@@ -58,7 +58,7 @@ impl Shard {
         }
         for &slot in slots {
             if self.deadline_of(SessionId(slot)) <= now {
-                self.prefetch_keys(SessionId(slot));
+                let _homes = self.prefetch_keys(SessionId(slot));
             }
         }
     }

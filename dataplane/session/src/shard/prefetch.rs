@@ -2,6 +2,7 @@
 //! operations are in flight together.
 
 use super::Shard;
+use crate::index::Home;
 use crate::key::Key;
 use crate::memory;
 use crate::model::{Direction, SessionId};
@@ -21,20 +22,6 @@ impl Shard {
         }
     }
 
-    /// Asks for all that the removal of the sessions in these slots will touch. For a few at a time:
-    /// so many that they stay in the first cache until they are removed.
-    ///
-    /// # Panics
-    /// When an id is beyond the capacity.
-    pub fn prefetch_remove(&self, ids: &[SessionId]) {
-        for &id in ids {
-            self.prefetch_slot(id);
-        }
-        for &id in ids {
-            self.prefetch_keys(id);
-        }
-    }
-
     /// Asks for what has a place for each slot.
     #[inline]
     pub(super) fn prefetch_slot(&self, id: SessionId) {
@@ -44,16 +31,18 @@ impl Shard {
         self.lists.prefetch(id.0);
     }
 
-    /// Asks for what the keys and links of the session in a slot lead to.
+    /// Asks for what the keys and links of the session in a slot lead to. Answers where its keys are.
     #[inline]
-    pub(super) fn prefetch_keys(&self, id: SessionId) {
+    pub(super) fn prefetch_keys(&self, id: SessionId) -> [Home; 2] {
         let keys = self.entry(id).keys();
-        for key in &keys {
-            self.shared.index.view().prefetch(self.home(key).bucket());
+        let homes = self.homes(&keys);
+        for home in homes {
+            self.shared.index.view().prefetch(home.bucket());
         }
         if let Some(sources) = &self.sources {
             sources.prefetch(self.shared.hasher.source(&keys[0]));
         }
         self.lists.prefetch_neighbours(id.0);
+        homes
     }
 }

@@ -170,15 +170,35 @@ fn asking_for_an_insertion_ahead_changes_nothing() {
 }
 
 #[test]
-fn asking_for_removals_ahead_changes_nothing() {
-    let mut shard = shard(3);
-    let ids: Vec<_> = (0..2)
-        .map(|i| shard.insert(session(i), NOW).unwrap().id)
-        .collect();
-    shard.prefetch_remove(&[ids[1], SessionId(2), ids[0]]);
-    for (i, &id) in (0..).zip(&ids) {
-        assert_eq!(shard.remove(id).unwrap().tuples, session(i).tuples);
-        shard.prefetch_remove(&ids);
+fn a_burst_of_removals_takes_out_what_single_ones_would() {
+    for len in [0, 1, 2, 9, 10, 64, 65] {
+        let settings = Settings {
+            per_source_limit: Some(200),
+            ..Settings::new(100)
+        };
+        let mut shard = Shard::new(settings, Memory::Plain).unwrap();
+        for i in 0..90 {
+            shard.insert(session(i), NOW).unwrap();
+        }
+        // In no order, one of them twice, one vacant.
+        let mut ids: Vec<_> = (0..len).map(|i| SessionId(i * 7 % 90)).collect();
+        ids.extend([SessionId(0), SessionId(99)]);
+        let mut removed = Vec::new();
+        shard.remove_burst(&ids, |id, session| removed.push((id, session.tuples)));
+        let expected: Vec<_> = (0..len.max(1))
+            .map(|i| i * 7 % 90)
+            .map(|i| (SessionId(i), session(i).tuples))
+            .collect();
+        assert_eq!(removed, expected);
+        for i in 0..90 {
+            let gone = expected.contains(&(SessionId(i), session(i).tuples));
+            for tuple in &session(i).tuples {
+                assert_eq!(shard.lookup(tuple).is_none(), gone);
+            }
+        }
+        let count = u32::try_from(expected.len()).unwrap();
+        assert_eq!(shard.len(), 90 - count);
+        assert_eq!(shard.statistics().removed, u64::from(count));
     }
 }
 

@@ -167,12 +167,7 @@ impl Table for Ours {
     fn remove(&mut self, burst: usize) -> usize {
         let mut done = 0;
         for slots in self.staged_slots.chunks(burst) {
-            if burst > 1 {
-                self.shard.prefetch_remove(slots);
-            }
-            for &slot in slots {
-                done += usize::from(self.shard.remove(slot).is_some());
-            }
+            self.shard.remove_burst(slots, |_, _| done += 1);
         }
         done
     }
