@@ -20,7 +20,7 @@ packages=(
 )
 case "${1-}" in
 '') ;;
---test) packages+=(valgrind python3 dpdk-dev dpdk-doc) ;; # with testpmd and l3fwd, which are measured beside
+--test) packages+=(valgrind python3 etcd-server dpdk-dev dpdk-doc) ;; # with testpmd and l3fwd, which are measured beside
 -h | --help) usage; exit 0 ;;
 *) usage >&2; exit 2 ;;
 esac

@@ -1,6 +1,6 @@
 //! What the protocol asks its driver to do.
 
-use crate::{Delta, Event, LinkId, Role, UnitId};
+use crate::{Delta, Event, LeaseWish, LinkId, Role, UnitId};
 
 /// One thing to do, in the order in which [`Node::poll`](crate::Node::poll) returns them.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,9 @@ pub enum Action {
         /// The highest term known.
         term: u32,
     },
+    /// What this unit wants of the witness from now on. Comes after the demotion that it follows from, so
+    /// that the unit is silent before another one can get the lease.
+    Lease(LeaseWish),
     /// Announce every address once, now.
     Announce,
     /// Apply a peer's change to the session table, in the order given.

@@ -112,6 +112,8 @@ pub enum Cause {
     },
     /// The workers of this unit stopped.
     WorkersStopped,
+    /// The lease of the witness ran out.
+    LeaseLost,
     /// All monitored links of this unit are down and no peer is heard.
     LinksLost,
     /// This unit can serve again.
@@ -157,8 +159,9 @@ impl fmt::Display for Cause {
             }
             Self::TermRaised { by } => write!(f, "unit {by} knew a higher term"),
             Self::WorkersStopped => f.write_str("the workers of this unit stopped"),
+            Self::LeaseLost => f.write_str("the lease of the witness ran out"),
             Self::LinksLost => f.write_str("all monitored links are down and no peer is heard"),
-            Self::Recovered => f.write_str("workers and links of this unit serve again"),
+            Self::Recovered => f.write_str("this unit can serve again"),
             Self::MaintenanceBegun => f.write_str("maintenance begun"),
             Self::MaintenanceEnded => f.write_str("maintenance ended"),
             Self::Leaving => f.write_str("stopped, and no unit could take over"),
@@ -270,6 +273,20 @@ pub enum Event {
         /// The other one's start.
         boot: Boot,
     },
+    /// The witness answers.
+    WitnessAnswers,
+    /// The witness does not answer: this unit cannot become primary, and is not for long if it is.
+    WitnessSilent,
+    /// The witness granted its lease to this unit.
+    LeaseGranted {
+        /// How long after this unit asked for it first.
+        waited: Duration,
+    },
+    /// This unit would be primary, but another has the lease.
+    LeaseTaken {
+        /// Which.
+        holder: Option<UnitId>,
+    },
     /// A peer has a different configuration in parts that must be equal.
     ConfigurationDiffers {
         /// Which.
@@ -331,6 +348,17 @@ impl fmt::Display for Event {
                     "another unit has this unit's id (boot {boot}); give it its own"
                 )
             }
+            Self::WitnessAnswers => f.write_str("the witness answers"),
+            Self::WitnessSilent => f.write_str(
+                "the witness does not answer; this unit cannot take over, and stops when its lease runs out",
+            ),
+            Self::LeaseGranted { waited } => {
+                write!(f, "the witness granted its lease after {:.1} ms", ms(waited))
+            }
+            Self::LeaseTaken { holder } => match holder {
+                Some(unit) => write!(f, "waiting for the lease of the witness, which unit {unit} has"),
+                None => f.write_str("waiting for the lease of the witness, which somebody has"),
+            },
             Self::ConfigurationDiffers { peer } => {
                 write!(f, "unit {peer} has a different configuration")
             }

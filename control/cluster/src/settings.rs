@@ -111,6 +111,8 @@ pub struct Settings {
     pub session_sync: bool,
     /// Shards of the local session table.
     pub shards: u16,
+    /// How long the lease of the witness lasts; `None` when the cluster has no witness.
+    pub witness: Option<Duration>,
 }
 
 /// Why settings are refused.

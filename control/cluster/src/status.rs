@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::envelope::Rejection;
 use crate::sync::Lag;
-use crate::{Boot, LinkId, LinkKind, Role, UnitId};
+use crate::{Boot, LinkId, LinkKind, Role, UnitId, WitnessStatus};
 
 /// How much of its monitored links a unit has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,6 +59,8 @@ pub struct Status {
     pub age: Duration,
     /// Its priority.
     pub priority: u8,
+    /// The witness, if the cluster has one.
+    pub witness: Option<WitnessStatus>,
     /// Its links.
     pub links: Vec<LinkStatus>,
     /// Its peers, by id.
@@ -165,6 +167,9 @@ counters! {
         promotions: "Promotions of this unit.";
         demotions: "Demotions of this unit.";
         dual_primaries: "Episodes in which this unit and another were primary.";
+        leases_granted: "Times that the witness granted its lease to this unit.";
+        leases_lost: "Times that this unit was primary when its lease of the witness ran out.";
+        witness_silences: "Times that the witness ceased to answer.";
         peers_lost: "Times that a peer was given up.";
         announcements: "Rounds of announcements asked for.";
         pauses: "Times that this unit was itself stopped for longer than two heartbeat intervals.";

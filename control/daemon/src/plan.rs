@@ -92,6 +92,7 @@ pub(crate) fn cluster(config: &Config, unit: UnitId, boot: Boot) -> Settings {
         software: SOFTWARE.to_owned(),
         session_sync: cluster.session_sync,
         shards: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
+        witness: None,
     }
 }
 

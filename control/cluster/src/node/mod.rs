@@ -30,7 +30,8 @@
 //! 3. Two primaries that hear each other compare the same fields in the same order, so one steps down.
 //! 4. A sitting primary goes only because it cannot serve, lost (3), was told to, or a peer is strictly
 //!    better; equal health never moves the role. What got better counts only once it was stable.
-//! 5. Silence while this unit was itself stopped is nobody's death.
+//! 5. Where there is a witness, a primary has its lease.
+//! 6. Silence while this unit was itself stopped is nobody's death.
 
 mod beat;
 mod command;
@@ -41,6 +42,7 @@ mod report;
 mod roles;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,6 +55,7 @@ use crate::sync::{Limits, Sync, SyncSettings};
 use crate::{
     Action, Counters, Event, HandOver, Health, Load, Role, SessionSource, Settings, Time, UnitId,
 };
+use witness::Witness;
 
 /// How long a planned hand-over waits for the peers to hold all sessions.
 pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
@@ -125,6 +128,7 @@ pub struct Node {
     planned: Option<Planned>,
     yielding: Option<Yielding>,
     dual: Option<Dual>,
+    witness: Option<Witness>,
     maintenance: bool,
     /// Leaving, at this time at the latest.
     leaving: Option<Time>,
@@ -169,6 +173,7 @@ impl Node {
             }),
             sync_primary: None,
             links_up: vec![false; settings.links.len()],
+            witness: settings.witness.map(|_| Witness::default()),
             listening_until: now + settings.hello_holddown,
             settings,
             now,
@@ -260,6 +265,8 @@ impl Node {
             self.vacancy
                 .map_or(Time::NEVER, |vacancy| vacancy.overdue_at),
             self.leaving.unwrap_or(Time::NEVER),
+            self.witness
+                .map_or(Time::NEVER, |witness| witness.deadline(self.now)),
             self.sync.next_deadline(),
         ];
         let peers = self

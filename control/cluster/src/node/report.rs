@@ -28,6 +28,7 @@ impl Node {
             health: self.health,
             age: self.age(now),
             priority: self.settings.priority,
+            witness: self.witness_status(now),
             links: self.link_status(),
             peers: self
                 .peers

@@ -53,6 +53,7 @@ impl Node {
         }
         self.expire(now);
         self.settle_health(now);
+        self.watch_witness(now);
         for _ in 0..8 {
             let stepped = match self.role {
                 Role::Primary => self.step_primary(now),
@@ -64,11 +65,16 @@ impl Node {
                 break;
             }
         }
+        self.settle_wish();
         self.watch_dual(now);
         self.inform_sync(now);
     }
 
     fn step_primary(&mut self, now: Time) -> bool {
+        if !self.may_serve(now) {
+            self.fence(now);
+            return true;
+        }
         if !self.workers {
             match self.successor() {
                 Some(to) => self.yield_to(to, HandOver::Workers, now),
@@ -223,6 +229,14 @@ impl Node {
         if !self.can_serve() {
             return false;
         }
+        if self.is_fenced() {
+            let known = self.known_primary(now);
+            let served = matches!(known, Known::Heard(_) | Known::Reported { .. });
+            if !served && !self.reaches_witness(now) {
+                return false;
+            }
+            self.end_fence();
+        }
         // It was deaf: it listens again before it trusts that nobody is primary.
         self.listening_until = now + self.settings.hello_holddown;
         self.set_role(Role::Candidate, Cause::Recovered, now);
@@ -277,8 +291,14 @@ impl Node {
         if eligible {
             let since = *vacancy.eligible_since.get_or_insert(now);
             if let Some(cause) = self.reason_to_promote(cause, since, now) {
-                self.promote(cause, now);
-                return true;
+                if let Some(cause) = self.with_lease(cause, now) {
+                    self.promote(cause, now);
+                    return true;
+                }
+                // Its primary relays to it until it takes over.
+                if matches!(cause, Cause::HandedOver { .. }) {
+                    return false;
+                }
             }
         } else {
             vacancy.eligible_since = None;
@@ -335,7 +355,11 @@ impl Node {
             self.peer(*unit)
                 .map_or(own, |p| p.detection(&self.settings))
         };
-        better.iter().map(|unit| of(unit).max(own) * 2).sum()
+        let lease = self.lease_patience();
+        better
+            .iter()
+            .map(|unit| of(unit).max(own) * 2 + lease)
+            .sum()
     }
 
     fn ranking(&self, now: Time) -> Units<UnitId> {
@@ -587,6 +611,7 @@ impl Node {
             && able
             && self.can_serve()
             && now >= self.listening_until
+            && self.reaches_witness(now)
             && !self.hears_unverified_primary()
     }
 

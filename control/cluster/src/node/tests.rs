@@ -12,7 +12,7 @@ use crate::{
     Rejection, Role, SessionSource, Settings, Time, UnitId,
 };
 
-const MS: u64 = 1_000_000;
+pub(super) const MS: u64 = 1_000_000;
 const PEER_BOOT: Boot = Boot(77 << 32);
 
 struct NoSessions;
@@ -32,11 +32,11 @@ impl SessionSource for NoSessions {
     }
 }
 
-fn unit(id: u8) -> UnitId {
+pub(super) fn unit(id: u8) -> UnitId {
     UnitId::new(id).unwrap()
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let link = |name: &str, kind, weight| LinkSettings {
         name: name.into(),
         kind,
@@ -64,21 +64,26 @@ fn settings() -> Settings {
         software: "0.1.0".into(),
         session_sync: false,
         shards: 1,
+        witness: None,
     }
 }
 
 /// Unit 1, and unit 2 as this file plays it.
-struct Bench {
-    node: Node,
-    now: Time,
+pub(super) struct Bench {
+    pub(super) node: Node,
+    pub(super) now: Time,
     sequence: u64,
-    actions: Vec<Action>,
+    pub(super) actions: Vec<Action>,
 }
 
 impl Bench {
     fn fresh() -> Self {
+        Self::with(settings())
+    }
+
+    pub(super) fn with(settings: Settings) -> Self {
         let now = Time(1_000 * MS);
-        let mut node = Node::new(settings(), now).unwrap();
+        let mut node = Node::new(settings, now).unwrap();
         node.handle_workers(true, now);
         node.handle_link(LinkId(0), true, now);
         node.handle_link(LinkId(1), true, now);
@@ -112,7 +117,7 @@ impl Bench {
         bench
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(action) = self.node.poll(&NoSessions, self.now) {
             self.actions.push(action);
         }
@@ -120,7 +125,7 @@ impl Bench {
     }
 
     /// Time passes and the peer is silent.
-    fn idle(&mut self, ms: u64) {
+    pub(super) fn idle(&mut self, ms: u64) {
         let end = Time(self.now.0 + ms * MS);
         while self.node.next_deadline() <= end {
             self.now = self.node.next_deadline();
@@ -131,7 +136,7 @@ impl Bench {
     }
 
     /// Time passes while the peer beats.
-    fn pass(&mut self, ms: u64, change: impl Fn(&mut Heartbeat)) {
+    pub(super) fn pass(&mut self, ms: u64, change: impl Fn(&mut Heartbeat)) {
         for _ in 0..ms / 10 {
             self.beat(&change);
             self.idle(10);
@@ -139,7 +144,7 @@ impl Bench {
         self.beat(&change);
     }
 
-    fn beat(&mut self, change: impl Fn(&mut Heartbeat)) {
+    pub(super) fn beat(&mut self, change: impl Fn(&mut Heartbeat)) {
         let frame = self.frame(change);
         self.node.handle_frame(LinkId(0), &frame, self.now);
         self.drain();
@@ -166,20 +171,20 @@ impl Bench {
         self.drain();
     }
 
-    fn command(&mut self, command: Command) -> Result<(), Refusal> {
+    pub(super) fn command(&mut self, command: Command) -> Result<(), Refusal> {
         let answer = self.node.handle_command(command, self.now);
         self.drain();
         answer
     }
 
-    fn promotions(&self) -> usize {
+    pub(super) fn promotions(&self) -> usize {
         self.actions
             .iter()
             .filter(|action| matches!(action, Action::Promote { .. }))
             .count()
     }
 
-    fn last_cause(&self) -> Cause {
+    pub(super) fn last_cause(&self) -> Cause {
         self.node.transitions().last().unwrap().cause
     }
 }

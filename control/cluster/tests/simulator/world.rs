@@ -260,6 +260,7 @@ impl World {
                 self.note(index, || format!("now {role}, term {term}"));
             }
             Action::Announce => self.checks.announced(index),
+            Action::Lease(_) => panic!("unit {} has no witness", index + 1),
             Action::Apply { delta, .. } => {
                 let tick = self.tick(index);
                 self.units[index].table.apply(&delta, tick);
@@ -344,6 +345,7 @@ impl World {
             software: "simulator".into(),
             session_sync: options.session_sync,
             shards: 1 + u16::try_from(index % 2).unwrap(),
+            witness: None,
         };
         let clock = unit.clock(self.now);
         unit.table = Table::new(settings.shards);

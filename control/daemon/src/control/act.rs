@@ -28,6 +28,8 @@ impl Control {
                 Action::Demote { role, term } => self.demote(role, term, now),
                 Action::RoleChanged { role, term } => self.tell_transition(role, term, now),
                 Action::Announce => self.announce(),
+                // Only where a witness is configured.
+                Action::Lease(_) => {}
                 Action::Apply { delta, .. } => self.apply(delta),
                 Action::Event(event) => {
                     self.events
