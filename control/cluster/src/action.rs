@@ -1,6 +1,6 @@
 //! What the protocol asks its driver to do.
 
-use crate::{Delta, Event, LeaseWish, LinkId, Role, UnitId};
+use crate::{Delta, Distribution, Duty, Event, LeaseWish, LinkId, Neighbour, Role, UnitId};
 
 /// One thing to do, in the order in which [`Node::poll`](crate::Node::poll) returns them.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,24 @@ pub enum Action {
     /// What this unit wants of the witness from now on. Comes after the demotion that it follows from, so
     /// that the unit is silent before another one can get the lease.
     Lease(LeaseWish),
+    /// What the workers do with users' packets from now on. Comes before the [`Action::Promote`] or
+    /// [`Action::Demote`] that it belongs to.
+    Duty {
+        /// What they do.
+        duty: Duty,
+        /// The term that this unit writes sessions in.
+        term: u32,
+    },
+    /// Which unit gets which new session from now on, and where units are reached. Comes before the
+    /// [`Action::Duty`] that names one of them.
+    Distribute(Distribution),
+    /// The primary told of neighbours that it resolved; it does so again every second.
+    Neighbours {
+        /// Who told.
+        from: UnitId,
+        /// The neighbours.
+        entries: Vec<Neighbour>,
+    },
     /// Announce every address once, now.
     Announce,
     /// Apply a peer's change to the session table, in the order given.

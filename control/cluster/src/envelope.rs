@@ -32,8 +32,10 @@ use zeroize::Zeroizing;
 
 use crate::{Boot, Key, UnitId};
 
-/// Version of everything that is on the wire.
+/// The newest version of everything that is on the wire.
 pub const VERSION: u8 = 1;
+/// The oldest version that is still understood.
+pub const FIRST_VERSION: u8 = 1;
 /// Bytes before the body.
 pub const HEADER_LEN: usize = 24;
 /// Bytes after it.

@@ -226,6 +226,7 @@ impl Heartbeat {
         let config_hash = r.u64()?;
         let load = Load {
             sessions: r.u32()?,
+            owned: 0,
             capacity: r.u32()?,
             packets_per_second: r.u64()?,
             busy_permille: r.u16()?,
@@ -372,6 +373,7 @@ mod tests {
             config_hash: 0xC0_FFEE,
             load: Load {
                 sessions: 5,
+                owned: 0,
                 capacity: 100,
                 packets_per_second: 7,
                 busy_permille: 250,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{Boot, UnitId};
+use crate::{Boot, Schedule, Station, UnitId, envelope};
 
 /// The secret that all units of a cluster share. Wiped when dropped, never printed.
 #[derive(Clone)]
@@ -113,6 +113,30 @@ pub struct Settings {
     pub shards: u16,
     /// How long the lease of the witness lasts; `None` when the cluster has no witness.
     pub witness: Option<Duration>,
+    /// The rule by which the primary hands new sessions to units.
+    pub schedule: Schedule,
+    /// This unit's part of the new sessions, relative to the others'; 0: none.
+    pub weight: u8,
+    /// This unit's own MACs on its traffic interfaces. An interface that is one of the [links](Self::links),
+    /// by its name, counts only while that is up.
+    pub stations: Vec<Station>,
+    /// The newest version of the protocol that it speaks: [`envelope::VERSION`] but in tests.
+    pub protocol: u8,
+}
+
+/// What may change while a unit runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveSettings {
+    /// As in [`Settings::priority`].
+    pub priority: u8,
+    /// As in [`Settings::preempt`].
+    pub preempt: bool,
+    /// As in [`Settings::schedule`].
+    pub schedule: Schedule,
+    /// As in [`Settings::weight`].
+    pub weight: u8,
+    /// As in [`Settings::config_hash`].
+    pub config_hash: u64,
 }
 
 /// Why settings are refused.
@@ -133,11 +157,22 @@ pub enum SettingsError {
     /// See the message.
     #[error("the weights of all links add up to more than 65,535")]
     Weights,
+    /// See the message.
+    #[error("{0} traffic interfaces; a unit has at most {max}", max = Settings::MAX_STATIONS)]
+    Stations(usize),
+    /// See the message.
+    #[error(
+        "version {0} of the protocol; this unit speaks {first} to {newest}",
+        first = envelope::FIRST_VERSION, newest = envelope::VERSION
+    )]
+    Protocol(u8),
 }
 
 impl Settings {
     /// The most links that a unit can have.
     pub const MAX_LINKS: usize = 16;
+    /// The most traffic interfaces that a unit can have.
+    pub const MAX_STATIONS: usize = 16;
     /// The most bytes of a name or a software version that travel.
     pub const MAX_TEXT: usize = 32;
 
@@ -162,6 +197,12 @@ impl Settings {
         let total: u64 = self.links.iter().map(|link| u64::from(link.weight)).sum();
         if total > u64::from(u16::MAX) {
             return Err(SettingsError::Weights);
+        }
+        if self.stations.len() > Self::MAX_STATIONS {
+            return Err(SettingsError::Stations(self.stations.len()));
+        }
+        if !(envelope::FIRST_VERSION..=envelope::VERSION).contains(&self.protocol) {
+            return Err(SettingsError::Protocol(self.protocol));
         }
         Ok(())
     }

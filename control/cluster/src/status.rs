@@ -20,6 +20,8 @@ pub struct Health {
 pub struct Load {
     /// Sessions in its table.
     pub sessions: u32,
+    /// Of these, sessions that belong to it.
+    pub owned: u32,
     /// Room of its table.
     pub capacity: u32,
     /// Packets forwarded in the last second.

@@ -117,7 +117,8 @@ impl Control {
         let boot = boot().context("no random numbers")?;
         let started = startup::start(&config, clock)?;
         let now = clock.now();
-        let node = Node::new(plan::cluster(&config, unit, boot), now)?;
+        let macs: Vec<_> = (started.ports.iter().map(|port| Mac(port.mac()))).collect();
+        let node = Node::new(plan::cluster(&config, &macs, unit, boot), now)?;
         let links: Vec<_> = plan::links(&config)
             .into_iter()
             .map(plan::interface_id)

@@ -1,6 +1,8 @@
 //! What a configuration means for the data plane and for the cluster: pure translation.
 
-use cluster::{Boot, Key, LinkKind, LinkSettings, Settings, UnitId};
+use cluster::{
+    Boot, Key, LinkKind, LinkSettings, LiveSettings, Schedule, Settings, Station, UnitId,
+};
 use config::{Config, InterfaceIndex, Ipv4Net, Zone};
 use forward::{
     DestinationNat, Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, Limits,
@@ -49,8 +51,8 @@ pub(crate) fn links(config: &Config) -> Vec<InterfaceIndex> {
         .collect()
 }
 
-/// What the cluster's state machine is told.
-pub(crate) fn cluster(config: &Config, unit: UnitId, boot: Boot) -> Settings {
+/// What the cluster's state machine is told; `macs` are the unit's own, by interface.
+pub(crate) fn cluster(config: &Config, macs: &[Mac], unit: UnitId, boot: Boot) -> Settings {
     let links = links(config)
         .into_iter()
         .map(|index| {
@@ -93,6 +95,39 @@ pub(crate) fn cluster(config: &Config, unit: UnitId, boot: Boot) -> Settings {
         session_sync: cluster.session_sync,
         shards: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
         witness: None,
+        schedule: schedule(cluster.schedule),
+        weight: 1,
+        stations: stations(config, macs),
+        protocol: cluster::envelope::VERSION,
+    }
+}
+
+/// The unit's own MACs on its traffic interfaces.
+fn stations(config: &Config, macs: &[Mac]) -> Vec<Station> {
+    let interfaces = config.interfaces().zip(macs);
+    interfaces
+        .filter(|((_, interface), _)| interface.role == config::InterfaceRole::Traffic)
+        .map(|((_, interface), &mac)| Station {
+            interface: cluster::interface_key(&interface.name),
+            mac,
+        })
+        .collect()
+}
+
+const fn schedule(schedule: config::Schedule) -> Schedule {
+    match schedule {
+        config::Schedule::None => Schedule::None,
+    }
+}
+
+/// What of it may change while the unit runs.
+pub(crate) fn live(config: &Config) -> LiveSettings {
+    LiveSettings {
+        priority: config.unit.priority,
+        preempt: config.cluster.preempt,
+        schedule: schedule(config.cluster.schedule),
+        weight: 1,
+        config_hash: config.hash(),
     }
 }
 

@@ -53,7 +53,8 @@ use crate::peer::Peer;
 use crate::settings::SettingsError;
 use crate::sync::{Limits, Sync, SyncSettings};
 use crate::{
-    Action, Counters, Event, HandOver, Health, Load, Role, SessionSource, Settings, Time, UnitId,
+    Action, Counters, Event, HandOver, Health, LiveSettings, Load, Role, SessionSource, Settings,
+    Time, UnitId,
 };
 use witness::Witness;
 
@@ -221,11 +222,13 @@ impl Node {
     }
 
     /// Follows a configuration that changed while it runs; goes out with the next heartbeat.
-    pub fn handle_settings(&mut self, priority: u8, preempt: bool, config_hash: u64, now: Time) {
+    pub fn handle_settings(&mut self, settings: LiveSettings, now: Time) {
         self.observe(now);
-        self.settings.priority = priority;
-        self.settings.preempt = preempt;
-        self.settings.config_hash = config_hash;
+        self.settings.priority = settings.priority;
+        self.settings.preempt = settings.preempt;
+        self.settings.schedule = settings.schedule;
+        self.settings.weight = settings.weight;
+        self.settings.config_hash = settings.config_hash;
         self.beat_due = now;
         self.decide(now);
     }

@@ -9,7 +9,7 @@ use crate::envelope::{Header, Kind, Seal};
 use crate::heartbeat::{Heard, Heartbeat};
 use crate::{
     Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Node, Refusal,
-    Rejection, Role, SessionSource, Settings, Time, UnitId,
+    Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
 };
 
 pub(super) const MS: u64 = 1_000_000;
@@ -65,6 +65,10 @@ pub(super) fn settings() -> Settings {
         session_sync: false,
         shards: 1,
         witness: None,
+        schedule: Schedule::None,
+        weight: 1,
+        stations: Vec::new(),
+        protocol: envelope::VERSION,
     }
 }
 

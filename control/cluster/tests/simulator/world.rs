@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{
-    Action, Boot, Command, Key, LinkId, LinkKind, LinkSettings, Node, Role, Settings, Time, UnitId,
+    Action, Boot, Command, Key, LinkId, LinkKind, LinkSettings, Node, Role, Schedule, Settings,
+    Time, UnitId,
 };
 
 use crate::checks::Checks;
@@ -261,6 +262,7 @@ impl World {
             }
             Action::Announce => self.checks.announced(index),
             Action::Lease(_) => panic!("unit {} has no witness", index + 1),
+            Action::Duty { .. } | Action::Distribute(_) | Action::Neighbours { .. } => {}
             Action::Apply { delta, .. } => {
                 let tick = self.tick(index);
                 self.units[index].table.apply(&delta, tick);
@@ -346,6 +348,10 @@ impl World {
             session_sync: options.session_sync,
             shards: 1 + u16::try_from(index % 2).unwrap(),
             witness: None,
+            schedule: Schedule::None,
+            weight: 1,
+            stations: Vec::new(),
+            protocol: cluster::envelope::VERSION,
         };
         let clock = unit.clock(self.now);
         unit.table = Table::new(settings.shards);

@@ -27,6 +27,7 @@ impl Control {
                 Action::Promote { term } => self.promote(term, now),
                 Action::Demote { role, term } => self.demote(role, term, now),
                 Action::RoleChanged { role, term } => self.tell_transition(role, term, now),
+                Action::Duty { .. } | Action::Distribute(_) | Action::Neighbours { .. } => {}
                 Action::Announce => self.announce(),
                 // Only where a witness is configured.
                 Action::Lease(_) => {}

@@ -69,12 +69,7 @@ impl Control {
         self.set_timeouts(startup::timeouts(&new.timeouts));
         self.config = new;
         self.table.follow(&self.config);
-        self.node.handle_settings(
-            self.config.unit.priority,
-            self.config.cluster.preempt,
-            self.config.hash(),
-            now,
-        );
+        self.node.handle_settings(plan::live(&self.config), now);
         let message = format!("configuration reloaded: {} changes", changes.len());
         self.events
             .record(now, EventLevel::Info, "configuration", message);
