@@ -96,7 +96,7 @@ pub(crate) fn cluster(config: &Config, macs: &[Mac], unit: UnitId, boot: Boot) -
         shards: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
         witness: None,
         schedule: schedule(cluster.schedule),
-        weight: 1,
+        weight: config.unit.weight,
         stations: stations(config, macs),
         protocol: cluster::envelope::VERSION,
     }
@@ -117,6 +117,13 @@ fn stations(config: &Config, macs: &[Mac]) -> Vec<Station> {
 const fn schedule(schedule: config::Schedule) -> Schedule {
     match schedule {
         config::Schedule::None => Schedule::None,
+        config::Schedule::Hub => Schedule::Hub,
+        config::Schedule::RoundRobin => Schedule::RoundRobin,
+        config::Schedule::WeightedRoundRobin => Schedule::WeightedRoundRobin,
+        config::Schedule::LeastConnections => Schedule::LeastConnections,
+        config::Schedule::Random => Schedule::Random,
+        config::Schedule::Ip => Schedule::Ip,
+        config::Schedule::IpPort => Schedule::IpPort,
     }
 }
 
@@ -126,7 +133,7 @@ pub(crate) fn live(config: &Config) -> LiveSettings {
         priority: config.unit.priority,
         preempt: config.cluster.preempt,
         schedule: schedule(config.cluster.schedule),
-        weight: 1,
+        weight: config.unit.weight,
         config_hash: config.hash(),
     }
 }
