@@ -20,7 +20,14 @@ packages=(
 )
 case "${1-}" in
 '') ;;
---test) packages+=(valgrind python3 etcd-server dpdk-dev dpdk-doc) ;; # with testpmd and l3fwd, which are measured beside
+--test)
+    packages+=(
+        valgrind python3
+        etcd-server                             # the witness of clusters under test
+        dpdk-dev dpdk-doc                       # testpmd and l3fwd, which are measured beside
+        keepalived conntrackd conntrack         # and the cluster that failovers are measured beside
+    )
+    ;;
 -h | --help) usage; exit 0 ;;
 *) usage >&2; exit 2 ;;
 esac
@@ -50,6 +57,10 @@ for package in "${packages[@]}"; do is_installed "$package" || missing+=("$packa
 if [ ${#missing[@]} -gt 0 ]; then
     say "installing ${missing[*]}"
     install_quietly "${missing[@]}"
+    # Nor is one to start with the machine.
+    for service in nginx keepalived conntrackd etcd; do
+        if [[ " ${missing[*]}" == *" $service"* ]]; then as_root update-rc.d "$service" disable; fi
+    done
 fi
 
 command -v cargo >/dev/null ||
