@@ -11,6 +11,8 @@
 #                                                     drop frames, with the carrier left up
 #     scripts/lab.sh failover --fault kill|link|silent|planned [--runs N] [--sessions N] [--json]
 #                                                     measure failovers, in a lab of its own
+#     scripts/lab.sh failover --peer keepalived [--runs N]
+#                                                     the same beside keepalived and conntrackd
 #     scripts/lab.sh join [--runs N] [--sessions N] [--json]
 #                                                     measure how soon a unit that starts holds everything
 #     scripts/lab.sh down                             remove everything
@@ -24,7 +26,11 @@ lab=$RELEASE/tidegate-lab
 
 case "${1-}" in
 '' | -h | --help) usage; exit ;;
-up | failover | join) build_programs >&2 ;;
+failover)
+    case " $* " in *" --peer"*) scripts/setup.sh --test >&2 ;; esac
+    build_programs >&2
+    ;;
+up | join) build_programs >&2 ;;
 *) [ -x "$lab" ] || build_programs >&2 ;;
 esac
 
@@ -34,6 +40,6 @@ failover | join) ;;
 esac
 # An experiment that is interrupted leaves no lab behind.
 prefix=tgf$$
-trap 'as_root "$lab" down --prefix $prefix' EXIT
+trap 'as_root "$lab" down --prefix $prefix; as_root "$lab" down --prefix ${prefix}k' EXIT
 trap 'exit 130' INT TERM
 as_root "$lab" "$@" --prefix "$prefix"

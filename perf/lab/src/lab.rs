@@ -59,6 +59,9 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// How reports call it.
+    pub const NAME: &'static str = "Tidegate";
+
     /// Builds the topology and writes the units' configurations, without starting any.
     ///
     /// # Errors
@@ -106,7 +109,7 @@ impl Lab {
     ///
     /// When there is none.
     pub fn open(prefix: &str) -> Result<Self> {
-        let path = Path::new(STATE).join(prefix).join("lab.json");
+        let path = state_directory(prefix).join("lab.json");
         let text = fs::read_to_string(&path)
             .with_context(|| format!("lab `{prefix}` is not up: `scripts/lab.sh up` starts one"))?;
         let settings: LabSettings = serde_json::from_str(&text)?;
@@ -127,7 +130,7 @@ impl Lab {
             return lab.down();
         }
         Topology::new(prefix, 1)?.demolish()?;
-        remove_directory(&Path::new(STATE).join(prefix))
+        remove_directory(&state_directory(prefix))
     }
 
     /// Takes everything down: processes, namespaces, sockets, state.
@@ -245,7 +248,7 @@ impl Lab {
     }
 
     fn of(topology: Topology, programs: &Programs) -> Self {
-        let directory = Path::new(STATE).join(topology.prefix());
+        let directory = state_directory(topology.prefix());
         let units = topology
             .units()
             .map(|id| {
@@ -340,7 +343,12 @@ pub(crate) fn write_key(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn remove_directory(path: &Path) -> Result<()> {
+/// Where the lab of that prefix keeps its state.
+pub(crate) fn state_directory(prefix: &str) -> PathBuf {
+    Path::new(STATE).join(prefix)
+}
+
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
     if path.exists() {
         fs::remove_dir_all(path)
             .with_context(|| format!("{} cannot be removed", path.display()))?;

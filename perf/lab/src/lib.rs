@@ -20,6 +20,7 @@ pub mod clock;
 pub mod demo;
 pub mod failover;
 pub mod join;
+pub mod keepalived;
 mod lab;
 mod namespace;
 pub mod probe;

@@ -5,11 +5,13 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use tidegate_lab::demo::Demonstration;
-use tidegate_lab::failover::{Experiment, Fault, Report, Run};
+use tidegate_lab::failover::{Comparison, Experiment, Fault, RUN_HEADING, Victim};
 use tidegate_lab::join::{JoinReport, Joining};
+use tidegate_lab::keepalived::KeepalivedSettings;
 use tidegate_lab::{Host, Lab, LabSettings, Segment, Unit, parse_unit, tool};
 
 /// Clusters, clients, servers and switches in network namespaces; faults and probes.
@@ -71,23 +73,8 @@ enum Command {
         /// Which frames.
         direction: Direction,
     },
-    /// Break the primary again and again, and measure what its users notice.
-    Failover {
-        /// What happens to the primary.
-        #[arg(long)]
-        fault: Fault,
-        /// How often.
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        runs: u32,
-        /// UDP sessions that are there besides.
-        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
-        sessions: u32,
-        /// Print the report as JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        size: Size,
-    },
+    /// Break a unit again and again, and measure what its users notice.
+    Failover(Failovers),
     /// Restart a subordinate again and again, and measure how soon it holds every session.
     Join {
         /// How often.
@@ -113,6 +100,52 @@ enum Command {
         #[command(flatten)]
         size: Size,
     },
+}
+
+/// What happens to whom, how often, under which load, and beside whom it is measured.
+#[derive(Debug, Args)]
+struct Failovers {
+    /// What happens: one or more of the faults, with commas between them.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        required_unless_present = "peer",
+        default_values_if("peer", ArgPredicate::IsPresent, ["kill", "link", "planned"])
+    )]
+    fault: Vec<Fault>,
+    /// To whom: primary, subordinate, or a unit by its name.
+    #[arg(long, default_value = "primary")]
+    on: Victim,
+    /// How often.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// UDP sessions that are there besides.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    sessions: u32,
+    /// Datagrams per second of the stream that measures.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=50_000))]
+    rate: u32,
+    /// Run a bulk transfer of so many Mbit/s by iperf3 besides, and tell what it sent again.
+    #[arg(long, value_name = "MBITS")]
+    transfer: Option<u32>,
+    /// Do the same to another cluster in the units' place, in alternation, and print both.
+    #[arg(long)]
+    peer: Option<Peer>,
+    /// The peer's interval between advertisements, in hundredths of a second; 1 is its least.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4_095))]
+    peer_advert: u16,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    size: Size,
+}
+
+/// A cluster that Tidegate is measured beside.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Peer {
+    /// keepalived with conntrackd (FTFW), two units; NAT by the kernel.
+    Keepalived,
 }
 
 /// How large a lab is and how its units are configured.
@@ -211,27 +244,10 @@ fn perform(command: Command, prefix: String) -> Result<()> {
             let to_unit = matches!(direction, Direction::To | Direction::Both);
             lab.topology().set_cut(unit, interface, from_unit, to_unit)
         }
-        Command::Failover {
-            fault,
-            runs,
-            sessions,
-            json,
-            size,
-        } => {
-            let mut lab = size.settings(prefix);
-            // Room for the crowd and for the sessions of many runs, which end by time.
-            lab.sessions = lab.sessions.max(sessions.saturating_mul(2));
-            let (runs, sessions) = (usize::try_from(runs)?, usize::try_from(sessions)?);
-            measure(
-                &Experiment {
-                    lab,
-                    fault,
-                    runs,
-                    sessions,
-                },
-                json,
-            )
-        }
+        Command::Failover(failovers) => match failovers.peer {
+            Some(Peer::Keepalived) => compare(failovers, prefix),
+            None => measure(failovers, prefix),
+        },
         Command::Join {
             runs,
             sessions,
@@ -314,26 +330,79 @@ fn describe(unit: &Unit) -> String {
     }
 }
 
-fn measure(experiment: &Experiment, json: bool) -> Result<()> {
+impl Failovers {
+    fn experiment(self, prefix: String) -> Result<Experiment> {
+        let mut lab = self.size.settings(prefix);
+        // Room for the crowd and for the sessions of many runs, which end by time.
+        lab.sessions = lab.sessions.max(self.sessions.saturating_mul(2));
+        Ok(Experiment {
+            lab,
+            fault: *self.fault.first().context("there is no fault")?,
+            victim: self.on,
+            runs: usize::try_from(self.runs)?,
+            sessions: usize::try_from(self.sessions)?,
+            rate: self.rate,
+            transfer: self.transfer,
+        })
+    }
+}
+
+/// Measures Tidegate's failovers, one fault after the other.
+fn measure(failovers: Failovers, prefix: String) -> Result<()> {
+    let (faults, json) = (failovers.fault.clone(), failovers.json);
+    let experiment = failovers.experiment(prefix)?;
+    let mut out = io::stdout().lock();
+    for fault in faults {
+        let experiment = Experiment {
+            fault,
+            ..experiment.clone()
+        };
+        if !json {
+            writeln!(out, "{RUN_HEADING}")?;
+        }
+        let mut number = 0;
+        let report = experiment.perform(|run| {
+            number += 1;
+            if !json {
+                // A closed pipe is told by the last line; the lab has to come down first.
+                let _ = writeln!(out, "{number:>5}  {run}");
+            }
+        })?;
+        if json {
+            writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        } else {
+            writeln!(out, "\n{report}\n")?;
+        }
+    }
+    Ok(())
+}
+
+/// Measures Tidegate's failovers and the peer's in alternation.
+fn compare(failovers: Failovers, prefix: String) -> Result<()> {
+    let (faults, json) = (failovers.fault.clone(), failovers.json);
+    let peer = KeepalivedSettings {
+        prefix: format!("{prefix}k"),
+        advert_cs: failovers.peer_advert,
+    };
+    let comparison = Comparison {
+        experiment: failovers.experiment(prefix)?,
+        faults,
+        peer,
+    };
     let mut out = io::stdout().lock();
     if !json {
-        writeln!(
-            out,
-            "  run    blocked   lost        gap   TCP kept  promoted"
-        )?;
+        writeln!(out, "{RUN_HEADING}")?;
     }
-    let mut number = 0;
-    let report = experiment.perform(|run| {
-        number += 1;
+    let report = comparison.perform(|fault, name, run| {
         if !json {
             // A closed pipe is told by the last line; the lab has to come down first.
-            let _ = writeln!(out, "{}", describe_run(number, run, experiment.sessions));
+            let _ = writeln!(out, "{fault:>7} {run}  {name}");
         }
     })?;
     if json {
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        writeln!(out, "{}", summarise(&report))?;
+        writeln!(out, "\n{report}")?;
     }
     Ok(())
 }
@@ -358,41 +427,4 @@ fn show_joins(report: &JoinReport, json: bool) -> Result<()> {
         report.sessions, report.median_ms, report.worst_ms
     )?;
     Ok(())
-}
-
-fn describe_run(number: usize, run: &Run, sessions: usize) -> String {
-    let mut line = format!(
-        "{number:>5}  {:>6.0} ms  {:>5}  {:>6.0} ms  {:>8}  {} in term {} after {:.0} ms",
-        run.blocked_ms,
-        run.lost,
-        run.gap_ms,
-        format!("{}/{}", run.tcp_kept, run.tcp_total),
-        run.promoted,
-        run.term,
-        run.promoted_after_ms
-    );
-    if run.tcp_reset > 0 {
-        line += &format!("; {} TCP reset", run.tcp_reset);
-    }
-    if sessions > 0 {
-        line += &format!("; {} of {sessions} UDP sessions kept", run.crowd_kept);
-    }
-    line
-}
-
-fn summarise(report: &Report) -> String {
-    let Report {
-        fault,
-        median_ms,
-        p99_ms,
-        worst_ms,
-        tcp_kept,
-        tcp_total,
-        runs,
-    } = report;
-    format!(
-        "\n{fault}, {} runs: blocked for {median_ms:.1} ms in the median, {p99_ms:.1} ms at the 99th \
-         percentile, {worst_ms:.1} ms at worst; TCP kept {tcp_kept} of {tcp_total}",
-        runs.len()
-    )
 }

@@ -61,6 +61,12 @@ pub fn explain(command: &Command, error: std::io::Error) -> anyhow::Error {
         "ip" | "bridge" => "iproute2",
         "nft" => "nftables",
         "nginx" => "nginx-light",
+        "keepalived" | "conntrackd" | "conntrack" => {
+            return anyhow!(
+                "`{program}` is missing: `scripts/setup.sh --test` installs it (package {program})"
+            );
+        }
+        "ss" => "iproute2",
         "chrt" => "util-linux",
         "arping" => "iputils-arping",
         "ping" => "iputils-ping",

@@ -242,25 +242,27 @@ impl Topology {
         from_unit: bool,
         to_unit: bool,
     ) -> Result<()> {
-        let port = port(Host::Unit(unit), segment);
-        let table = format!("cut-{port}");
-        // Declared first, so that deleting is no error the first time.
-        let mut rules = format!("table bridge {table} {{ }}\ndelete table bridge {table}\n");
-        if from_unit || to_unit {
-            rules += &format!("table bridge {table} {{\n");
-            if from_unit {
-                rules += &drop_chain("from", "prerouting", "iifname", &port);
-            }
-            if to_unit {
-                rules += &drop_chain("to", "postrouting", "oifname", &port);
-            }
-            rules += "}\n";
-        }
+        self.load_in_switch(&cut_rules(unit, segment, from_unit, to_unit))
+    }
+
+    /// Makes the switch drop everything from and to a unit, in all segments at one stroke, with the
+    /// carriers left up; or pass it again.
+    ///
+    /// # Errors
+    ///
+    /// When `nft` is missing or fails.
+    pub fn set_isolated(&self, unit: u8, isolated: bool) -> Result<()> {
+        let rules = Segment::ALL.map(|segment| cut_rules(unit, segment, isolated, isolated));
+        self.load_in_switch(&rules.concat())
+    }
+
+    /// Loads nftables rules into the switch, all of them or none.
+    fn load_in_switch(&self, rules: &str) -> Result<()> {
         let switch = self.namespace(Host::Switch);
         tool::feed(
             "ip",
             &["netns", "exec", switch.name(), "nft", "-f", "-"],
-            &rules,
+            rules,
         )?;
         Ok(())
     }
@@ -363,6 +365,25 @@ pub(crate) fn crowd_addresses() -> impl Iterator<Item = Ipv4Addr> {
 /// The switch's port for a host in a segment.
 fn port(host: Host, segment: Segment) -> String {
     format!("{host}-{}", segment.name())
+}
+
+/// The rules that cut a unit off in one segment, in place of those that were there.
+fn cut_rules(unit: u8, segment: Segment, from_unit: bool, to_unit: bool) -> String {
+    let port = port(Host::Unit(unit), segment);
+    let table = format!("cut-{port}");
+    // Declared first, so that deleting is no error the first time.
+    let mut rules = format!("table bridge {table} {{ }}\ndelete table bridge {table}\n");
+    if from_unit || to_unit {
+        rules += &format!("table bridge {table} {{\n");
+        if from_unit {
+            rules += &drop_chain("from", "prerouting", "iifname", &port);
+        }
+        if to_unit {
+            rules += &drop_chain("to", "postrouting", "oifname", &port);
+        }
+        rules += "}\n";
+    }
+    rules
 }
 
 fn drop_chain(name: &str, hook: &str, key: &str, port: &str) -> String {

@@ -2,10 +2,12 @@
 
 mod crowd;
 mod tcp;
+mod transfer;
 mod udp;
 
 pub use crowd::{Crowd, CrowdOutcome};
 pub use tcp::{TcpOutcome, TcpSessions};
+pub use transfer::Transfer;
 pub use udp::{Loss, UdpRecord, UdpStream};
 
 use crate::tool;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::clock;
 use crate::namespace::Namespace;
 use crate::topology::SERVER_WAN;
 
@@ -18,7 +19,7 @@ const PORT: u16 = 7;
 /// Bytes of one exchange.
 const MESSAGE: usize = 512;
 /// The pause of a busy connection between two exchanges.
-const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long an exchange may take. TCP doubles its retransmission timeout from 0.2 s, so that an
 /// outage of one second is over for it after less than three.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,11 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct TcpSessions {
     finish: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<io::Result<()>>>,
+    clients: Vec<JoinHandle<Life>>,
 }
 
 /// What became of the connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpOutcome {
     /// Connections opened.
     pub total: usize,
@@ -39,6 +40,8 @@ pub struct TcpOutcome {
     pub kept: usize,
     /// Those that were reset.
     pub reset: usize,
+    /// The longest that any of the busy ones waited for an answer.
+    pub longest_stall: Duration,
 }
 
 impl TcpSessions {
@@ -87,10 +90,11 @@ impl TcpSessions {
         };
         for client in self.clients {
             client.thread().unpark();
-            match client
+            let life = client
                 .join()
-                .map_err(|_| anyhow!("a TCP connection's thread panicked"))?
-            {
+                .map_err(|_| anyhow!("a TCP connection's thread panicked"))?;
+            outcome.longest_stall = outcome.longest_stall.max(life.longest_stall);
+            match life.end {
                 Ok(()) => outcome.kept += 1,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => outcome.reset += 1,
                 // Timed out or cut short: not kept, and counted as such.
@@ -107,6 +111,15 @@ struct Connection {
     stream: TcpStream,
     /// The first byte of the next message, so that none looks like the one before it.
     next: u8,
+    longest_stall: Duration,
+}
+
+/// How a connection fared.
+#[derive(Debug)]
+struct Life {
+    end: io::Result<()>,
+    /// The longest that it waited for an answer while it was busy.
+    longest_stall: Duration,
 }
 
 impl Connection {
@@ -117,13 +130,25 @@ impl Connection {
         Ok(Self {
             stream,
             next: u8::try_from(index % 251)?,
+            longest_stall: Duration::ZERO,
         })
     }
 
-    fn live(mut self, busy: bool, finish: &AtomicBool) -> io::Result<()> {
+    fn live(mut self, busy: bool, finish: &AtomicBool) -> Life {
+        let end = self.talk(busy, finish);
+        Life {
+            end,
+            longest_stall: self.longest_stall,
+        }
+    }
+
+    fn talk(&mut self, busy: bool, finish: &AtomicBool) -> io::Result<()> {
         while !finish.load(Ordering::Acquire) {
             if busy {
-                self.exchange()?;
+                let asked = clock::now();
+                let exchanged = self.exchange();
+                self.longest_stall = self.longest_stall.max(clock::now() - asked);
+                exchanged?;
                 thread::park_timeout(BUSY_INTERVAL);
             } else {
                 thread::park();

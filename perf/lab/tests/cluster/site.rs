@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tidegate_lab::clock::{Found, wait_for};
 use tidegate_lab::failover::{Fault, Promotion, Strike};
-use tidegate_lab::probe::{TcpOutcome, TcpSessions, UdpStream};
+use tidegate_lab::probe::{TcpSessions, UdpStream};
 use tidegate_lab::{Host, Lab, LabSettings, Namespace, Programs, Unit};
 
 /// How long a test waits for what has to happen soon.
@@ -215,12 +215,11 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// Checks that every TCP connection still works, none having been reset.
 pub(crate) fn assert_all_kept(sessions: TcpSessions, total: usize) {
-    let expected = TcpOutcome {
-        total,
-        kept: total,
-        reset: 0,
-    };
-    assert_eq!(sessions.finish().unwrap(), expected);
+    let outcome = sessions.finish().unwrap();
+    assert_eq!(
+        (outcome.total, outcome.kept, outcome.reset),
+        (total, total, 0)
+    );
 }
 
 /// Ends a stream which nothing should have disturbed. A busy machine may lose a few of its

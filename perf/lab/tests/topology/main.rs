@@ -12,8 +12,10 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use site::{GATEWAY_LAN, GATEWAY_WAN, Site};
-use tidegate_lab::probe::{Crowd, TcpOutcome, TcpSessions, UdpStream};
+use site::{GATEWAY_LAN, GATEWAY_WAN, Site, unique_prefix};
+use tidegate_lab::failover::{Contender, Fault, Victim};
+use tidegate_lab::keepalived::{Keepalived, KeepalivedSettings};
+use tidegate_lab::probe::{Crowd, TcpSessions, UdpStream};
 use tidegate_lab::{Host, Namespace, Segment, Topology, tool};
 
 /// Whether one ping from a host is answered within a second.
@@ -180,14 +182,8 @@ fn kept_and_reset_connections_are_told_apart() {
     let site = Site::build();
     site.forward_in_kernel(1, "masquerade");
     let sessions = TcpSessions::open(&site.client(), &site.server(), 10).unwrap();
-    assert_eq!(
-        sessions.finish().unwrap(),
-        TcpOutcome {
-            total: 10,
-            kept: 10,
-            reset: 0
-        }
-    );
+    let outcome = sessions.finish().unwrap();
+    assert_eq!((outcome.total, outcome.kept, outcome.reset), (10, 10, 0));
 
     let sessions = TcpSessions::open(&site.client(), &site.server(), 4).unwrap();
     site.load_rules(
@@ -195,14 +191,8 @@ fn kept_and_reset_connections_are_told_apart() {
         "table ip breaker {\n  chain forward {\n    type filter hook forward priority 0;\n    \
          iifname \"lan0\" meta l4proto tcp reject with tcp reset\n  }\n}\n",
     );
-    assert_eq!(
-        sessions.finish().unwrap(),
-        TcpOutcome {
-            total: 4,
-            kept: 0,
-            reset: 4
-        }
-    );
+    let outcome = sessions.finish().unwrap();
+    assert_eq!((outcome.total, outcome.kept, outcome.reset), (4, 0, 4));
 }
 
 #[test]
@@ -220,4 +210,38 @@ fn a_crowd_notices_when_its_translations_change() {
     site.forward_in_kernel(2, "masquerade to :20000-29999");
     site.announce(2);
     assert_eq!(crowd.check().unwrap().kept, 0);
+}
+
+#[test]
+fn the_peer_survives_what_it_is_measured_by() {
+    let peer = Keepalived::up(&KeepalivedSettings {
+        prefix: unique_prefix(),
+        // Patience with a machine that is busy otherwise.
+        advert_cs: 10,
+    })
+    .unwrap();
+    let topology = Contender::topology(&peer).clone();
+    let survive = |fault| {
+        let stream = UdpStream::start(
+            &topology.namespace(Host::Client),
+            &topology.namespace(Host::Server),
+            1_000,
+        )?;
+        let strike = peer.strike(fault, Victim::Primary)?;
+        let promotion = peer.wait_promotion(&strike)?;
+        stream.wait_steady(stream.offered())?;
+        stream.stop()?;
+        peer.heal(&strike)?;
+        peer.wait_holding(1)?;
+        anyhow::Ok((strike.unit, promotion.unit))
+    };
+    let survived = [Fault::Kill, Fault::Link, Fault::Planned].map(survive);
+    let logs = peer.log_ends();
+    peer.down().unwrap();
+    let units = survived.map(|units| units.unwrap_or_else(|error| panic!("{error:#}\n{logs}")));
+    assert!(
+        units
+            .iter()
+            .all(|(struck, promoted)| struck + promoted == 3)
+    );
 }
