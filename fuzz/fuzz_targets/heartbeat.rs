@@ -1,10 +1,11 @@
-//! Any bytes as a frame's header and as a heartbeat: refused or read, and what was read is written alike.
+//! Any bytes as a frame's header, as a heartbeat and as a list of neighbours: refused or read, and what was
+//! read is written alike.
 
 #![no_main]
 
 use cluster::envelope::{HEADER_LEN, Header, Seal};
 use cluster::heartbeat::Heartbeat;
-use cluster::Key;
+use cluster::{Key, Neighbour};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(header) = Header::decode(bytes) {
@@ -17,5 +18,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(beat) = Heartbeat::decode(bytes) {
         let again = Heartbeat::decode(&beat.encode());
         assert_eq!(again.as_ref(), Ok(&beat));
+    }
+    if let Ok(list) = Neighbour::decode(bytes) {
+        assert_eq!(Neighbour::decode(&Neighbour::encode(&list)), Ok(list));
     }
 });

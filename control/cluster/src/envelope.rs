@@ -13,7 +13,7 @@
 //! | body, encrypted, `length` bytes | tag, 16 bytes | padding, ignored ... |
 //! ```
 //!
-//! All integers are big-endian. `to` is the addressee's id, or zero for all. The header is authenticated
+//! All integers are big-endian. The version is the newest that every live peer of the sender speaks. `to` is the addressee's id, or zero for all. The header is authenticated
 //! (AEAD_CHACHA20_POLY1305, RFC 8439); the key is derived for each start of each unit (HKDF-SHA256,
 //! RFC 5869, no salt, info = "tidegate" ‖ cluster ‖ unit ‖ boot) and the nonce is four zero bytes and
 //! the sequence. So a nonce never repeats under a key: a unit counts one sequence over all of its links,
@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 use crate::{Boot, Key, UnitId};
 
 /// The newest version of everything that is on the wire.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The oldest version that is still understood.
 pub const FIRST_VERSION: u8 = 1;
 /// Bytes before the body.
@@ -51,6 +51,19 @@ pub enum Kind {
     Heartbeat = 1,
     /// A frame of [session synchronisation](crate::sync).
     Sync = 2,
+    /// [Neighbours](crate::Neighbour) that the primary resolved. Since version 2.
+    Neighbours = 3,
+}
+
+impl Kind {
+    const fn from_wire(kind: u8, version: u8) -> Option<Self> {
+        match kind {
+            1 => Some(Self::Heartbeat),
+            2 => Some(Self::Sync),
+            3 if version >= 2 => Some(Self::Neighbours),
+            _ => None,
+        }
+    }
 }
 
 /// Why a frame was refused.
@@ -160,6 +173,8 @@ impl fmt::Display for Rejection {
 /// The header of a frame, as read: nothing of it is to be believed before the body was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The version of the protocol that the frame is written in.
+    pub version: u8,
     /// What the body is.
     pub kind: Kind,
     /// The cluster.
@@ -186,14 +201,10 @@ impl Header {
             .split_first_chunk::<HEADER_LEN>()
             .ok_or(Rejection::Truncated)?;
         let [version, kind, c0, c1, unit, to, l0, l1, tail @ ..] = bytes;
-        if *version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(version) {
             return Err(Rejection::Version);
         }
-        let kind = match kind {
-            1 => Kind::Heartbeat,
-            2 => Kind::Sync,
-            _ => return Err(Rejection::Kind),
-        };
+        let kind = Kind::from_wire(*kind, *version).ok_or(Rejection::Kind)?;
         let to = match to {
             0 => None,
             id => Some(UnitId::new(*id).ok_or(Rejection::Unit)?),
@@ -204,6 +215,7 @@ impl Header {
         }
         let (words, _) = tail.as_chunks::<8>();
         Ok(Self {
+            version: *version,
             kind,
             cluster: u16::from_be_bytes([*c0, *c1]),
             unit: UnitId::new(*unit).ok_or(Rejection::Unit)?,
@@ -218,7 +230,7 @@ impl Header {
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
-        bytes[0] = VERSION;
+        bytes[0] = self.version;
         bytes[1] = self.kind as u8;
         bytes[2..4].copy_from_slice(&self.cluster.to_be_bytes());
         bytes[4] = self.unit.get();
@@ -389,6 +401,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
+            version: 1,
             kind: Kind::Heartbeat,
             cluster: 0x0102,
             unit: unit(3),

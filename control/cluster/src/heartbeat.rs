@@ -26,17 +26,27 @@
 //!  .      1   n ≤ 32, then n bytes of software version, UTF-8
 //!  .      1   n ≤ 16, then n peers that it hears: unit 1, boot 8, links 2
 //!  .      1   n ≤ 64, then n positions of its streams: origin 1, shard 2, segment 8
-//!  .          what a later minor version appends is ignored
+//!             since version 2:
+//!  .      1   oldest            version of the protocol that it speaks
+//!  .      1   newest            version of the protocol that it speaks
+//!  .      1   weight            its part of new sessions
+//!  .      1   0                 reserved for flags
+//!  .      4   owned             sessions that belong to it
+//!  .      1   n ≤ 16, then n stations: interface 4, MAC 6
+//!  .          what a later version appends is ignored
 //! ```
+//!
+//! A unit of version 1 ends after its positions, and passes over the rest of another's.
 //!
 //! Decoding allocates nothing and cannot panic.
 
 use std::time::Duration;
 
 use arrayvec::{ArrayString, ArrayVec};
+use packet::Mac;
 
 use crate::wire::{Reader, Writer};
-use crate::{Boot, Health, LinkId, Load, Role, Settings, UnitId};
+use crate::{Boot, Health, LinkId, Load, Role, Settings, Station, UnitId};
 
 /// A peer that a unit hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +126,18 @@ pub struct Heartbeat {
     pub heard: ArrayVec<Heard, { UnitId::MAX as usize }>,
     /// Where it is in the streams of deltas.
     pub positions: ArrayVec<Position, { Heartbeat::MAX_POSITIONS }>,
+    /// The oldest version of the protocol that it speaks.
+    pub oldest: u8,
+    /// The newest one. With 1 the heartbeat has none of what follows.
+    pub newest: u8,
+    /// Its part of the new sessions, relative to the others'.
+    pub weight: u8,
+    /// Where it is reached: its own MACs on the traffic interfaces whose links are up.
+    pub stations: Stations,
 }
+
+/// The stations of a unit.
+pub type Stations = ArrayVec<Station, { Settings::MAX_STATIONS }>;
 
 /// A heartbeat that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,7 +205,24 @@ impl Heartbeat {
             w.u16(position.shard);
             w.u64(position.segment);
         }
+        if self.newest > 1 {
+            self.encode_second(&mut w);
+        }
         w.into_bytes()
+    }
+
+    /// What version 2 appended.
+    fn encode_second(&self, w: &mut Writer) {
+        w.u8(self.oldest);
+        w.u8(self.newest);
+        w.u8(self.weight);
+        w.u8(0);
+        w.u32(self.load.owned);
+        w.count(self.stations.len());
+        for station in &self.stations {
+            w.u32(station.interface);
+            w.array(station.mac.0);
+        }
     }
 
     fn flags(&self) -> u8 {
@@ -241,7 +279,7 @@ impl Heartbeat {
             return Err(Malformed::Value("health"));
         }
         let has = |bit| flags & bit != 0;
-        Ok(Self {
+        let mut beat = Self {
             term,
             role,
             workers: has(flag::WORKERS),
@@ -267,7 +305,40 @@ impl Heartbeat {
             software: text(&mut r)?,
             heard: heard(&mut r)?,
             positions: positions(&mut r)?,
-        })
+            oldest: 1,
+            newest: 1,
+            weight: 0,
+            stations: Stations::new(),
+        };
+        if !r.is_empty() {
+            beat.decode_second(&mut r)?;
+        }
+        Ok(beat)
+    }
+
+    /// What version 2 appended.
+    fn decode_second(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        self.oldest = r.u8()?;
+        self.newest = r.u8()?;
+        if self.oldest == 0 || self.newest < self.oldest.max(2) {
+            return Err(Malformed::Value("versions"));
+        }
+        self.weight = r.u8()?;
+        r.u8()?;
+        self.load.owned = r.u32()?;
+        for _ in 0..r.u8()? {
+            let station = Station {
+                interface: r.u32()?,
+                mac: Mac(r.array()?),
+            };
+            if station.mac.is_group() || station.mac == Mac::ZERO {
+                return Err(Malformed::Value("station"));
+            }
+            self.stations
+                .try_push(station)
+                .map_err(|_| Malformed::Value("number of stations"))?;
+        }
+        Ok(())
     }
 }
 
@@ -328,26 +399,34 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Written by hand from the table above.
-    const GOLDEN: [&str; 4] = [
+    /// Version 1. Written by hand from the table above.
+    const FIRST: [&str; 4] = [
         "000102030217c8010003000200000009000005dc000100020000271000000000",
         "0000ea600000000000c0ffee0000000500000064000000000000000700fa0467",
         "772d6105302e312e300102000000000000009900030101000100000000000000",
         "2a",
     ];
+    /// What version 2 appends.
+    const SECOND: &str = "010203000000000402566080100274670000012be2e301027467000002";
 
-    fn golden() -> Vec<u8> {
-        let digits = GOLDEN.concat();
+    fn bytes(digits: &str) -> Vec<u8> {
         (0..digits.len())
             .step_by(2)
             .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap())
             .collect()
     }
 
-    #[test]
-    fn golden_heartbeat() {
+    fn first() -> Vec<u8> {
+        bytes(&FIRST.concat())
+    }
+
+    fn second() -> Vec<u8> {
+        [first(), bytes(SECOND)].concat()
+    }
+
+    fn first_beat() -> Heartbeat {
         let unit = |id| UnitId::new(id).unwrap();
-        let beat = Heartbeat {
+        Heartbeat {
             term: 0x01_0203,
             role: Role::Primary,
             workers: true,
@@ -394,15 +473,39 @@ mod tests {
             }]
             .into_iter()
             .collect(),
+            oldest: 1,
+            newest: 1,
+            weight: 0,
+            stations: Stations::new(),
+        }
+    }
+
+    fn second_beat() -> Heartbeat {
+        let station = |interface, last| Station {
+            interface: crate::interface_key(interface),
+            mac: Mac([2, 0x74, 0x67, 0, 0, last]),
         };
-        assert_eq!(beat.encode(), golden());
-        assert_eq!(Heartbeat::decode(&golden()), Ok(beat));
+        let mut beat = first_beat();
+        beat.newest = 2;
+        beat.weight = 3;
+        beat.load.owned = 4;
+        beat.stations = [station("lan", 1), station("wan", 2)].into_iter().collect();
+        beat
+    }
+
+    #[test]
+    fn golden_heartbeats() {
+        assert_eq!(first_beat().encode(), first());
+        assert_eq!(Heartbeat::decode(&first()), Ok(first_beat()));
+        let hex = |body: &[u8]| body.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        assert_eq!(hex(&second_beat().encode()), hex(&second()));
+        assert_eq!(Heartbeat::decode(&second()), Ok(second_beat()));
     }
 
     #[test]
     fn truncation_is_noticed_and_what_is_appended_is_ignored() {
-        let golden = golden();
-        for len in 0..golden.len() {
+        let (first, golden) = (first().len(), second());
+        for len in (0..golden.len()).filter(|len| *len != first) {
             assert_eq!(Heartbeat::decode(&golden[..len]), Err(Malformed::Truncated));
         }
         let longer = [&golden[..], &[1, 2, 3]].concat();
@@ -411,15 +514,19 @@ mod tests {
 
     #[test]
     fn values_out_of_their_limits_are_refused() {
+        let end = first().len();
         let cases = [
             (4, 5, "role"),
             (7, 16, "link"),
             (8, 17, "unit"),
             (0, 1, "term"),
             (21, 3, "health"),
+            (end, 0, "versions"),
+            (end + 1, 1, "versions"),
+            (end + 13, 1, "station"),
         ];
         for (offset, value, name) in cases {
-            let mut body = golden();
+            let mut body = second();
             body[offset] = value;
             assert_eq!(Heartbeat::decode(&body), Err(Malformed::Value(name)));
         }
@@ -428,9 +535,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_refused_or_read_and_written_alike(
-            start in 0..95_usize, noise in proptest::collection::vec(any::<u8>(), 0..300)
+            start in 0..130_usize, noise in proptest::collection::vec(any::<u8>(), 0..300)
         ) {
-            let mut body = golden();
+            let mut body = second();
             body.truncate(start);
             body.extend(noise);
             if let Ok(beat) = Heartbeat::decode(&body) {

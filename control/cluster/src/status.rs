@@ -61,6 +61,8 @@ pub struct Status {
     pub age: Duration,
     /// Its priority.
     pub priority: u8,
+    /// The version of the protocol that its frames are written in: the newest that all live units speak.
+    pub version: u8,
     /// The witness, if the cluster has one.
     pub witness: Option<WitnessStatus>,
     /// Its links.
@@ -113,6 +115,10 @@ pub struct PeerStatus {
     pub age: Duration,
     /// Its priority.
     pub priority: u8,
+    /// Its part of the new sessions.
+    pub weight: u8,
+    /// The newest version of the protocol that it speaks.
+    pub version: u8,
     /// What it is busy with.
     pub load: Load,
     /// What it lacks of this unit's changes.

@@ -2,9 +2,9 @@
 
 use arrayvec::ArrayVec;
 
-use crate::envelope::{Header, Kind};
-use crate::heartbeat::{Heard, Heartbeat, Position, Text};
-use crate::{Action, LinkId, Node, Role, Settings, Time, UnitId};
+use crate::envelope::{FIRST_VERSION, Header, Kind};
+use crate::heartbeat::{Heard, Heartbeat, Position, Stations, Text};
+use crate::{Action, LinkId, Node, Role, Settings, Station, Time, UnitId, interface_key};
 
 impl Node {
     /// Sends a heartbeat on every link that is up, when one is due.
@@ -36,6 +36,7 @@ impl Node {
     pub(super) fn send(&mut self, link: LinkId, kind: Kind, to: Option<UnitId>, body: &[u8]) {
         self.sequence += 1;
         let header = Header {
+            version: self.version(),
             kind,
             cluster: self.settings.cluster,
             unit: self.settings.unit,
@@ -86,7 +87,32 @@ impl Node {
                 })
                 .collect(),
             positions: self.positions(),
+            oldest: FIRST_VERSION,
+            newest: self.settings.protocol,
+            weight: self.settings.weight,
+            stations: self.stations(),
         }
+    }
+
+    /// The newest version that every live peer speaks. One that is alive but not verified counts too:
+    /// it could not verify us if it did not understand us.
+    pub(super) fn version(&self) -> u8 {
+        let alive = self.peers.iter().flatten().filter(|peer| peer.alive);
+        alive.fold(self.settings.protocol, |version, peer| {
+            version.min(peer.beat.newest)
+        })
+    }
+
+    /// Where this unit is reached now.
+    pub(super) fn stations(&self) -> Stations {
+        let links = self.settings.links.iter().zip(&self.links_up);
+        let is_down = |station: &&Station| {
+            links
+                .clone()
+                .any(|(link, up)| !up && interface_key(&link.name) == station.interface)
+        };
+        let stations = self.settings.stations.iter();
+        stations.filter(|s| !is_down(s)).copied().collect()
     }
 
     /// How far this unit's own streams are.

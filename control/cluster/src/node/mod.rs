@@ -36,6 +36,7 @@
 mod beat;
 mod command;
 mod links;
+mod neighbours;
 mod receive;
 mod replication;
 mod report;
@@ -56,6 +57,7 @@ use crate::{
     Action, Counters, Event, HandOver, Health, LiveSettings, Load, Role, SessionSource, Settings,
     Time, UnitId,
 };
+use neighbours::Telling;
 use witness::Witness;
 
 /// How long a planned hand-over waits for the peers to hold all sessions.
@@ -137,6 +139,7 @@ pub struct Node {
     /// It was polled: what it is told before that is how things stand at its start, not what happened.
     begun: bool,
 
+    telling: Telling,
     sync: Sync,
     /// The primary and its term, as synchronisation was told.
     sync_primary: Option<(UnitId, u32)>,
@@ -172,6 +175,7 @@ impl Node {
                 session_sync: settings.session_sync,
                 limits: Limits::default(),
             }),
+            telling: Telling::default(),
             sync_primary: None,
             links_up: vec![false; settings.links.len()],
             witness: settings.witness.map(|_| Witness::default()),
@@ -216,8 +220,9 @@ impl Node {
         Ok(node)
     }
 
-    /// Tells what the unit is busy with; goes out with the next heartbeat.
-    pub const fn handle_load(&mut self, load: Load) {
+    /// Tells what the unit is busy with; goes out with the next heartbeat, and counts for the schedule.
+    pub fn handle_load(&mut self, load: Load, now: Time) {
+        self.observe(now);
         self.load = load;
     }
 
@@ -241,6 +246,7 @@ impl Node {
             self.decide(now);
             self.announce(now);
             self.beat(now);
+            self.tell_neighbours(now);
             self.replicate(table, now);
         }
         self.actions.pop_front()
@@ -268,6 +274,11 @@ impl Node {
             self.vacancy
                 .map_or(Time::NEVER, |vacancy| vacancy.overdue_at),
             self.leaving.unwrap_or(Time::NEVER),
+            if self.tells_neighbours() {
+                self.telling.deadline()
+            } else {
+                Time::NEVER
+            },
             self.witness
                 .map_or(Time::NEVER, |witness| witness.deadline(self.now)),
             self.sync.next_deadline(),

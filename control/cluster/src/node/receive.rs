@@ -24,6 +24,9 @@ impl Node {
             return Err(Rejection::Link);
         }
         let header = Header::decode(frame)?;
+        if header.version > self.settings.protocol {
+            return Err(Rejection::Version);
+        }
         if header.cluster != self.settings.cluster {
             return Err(Rejection::Cluster);
         }
@@ -128,6 +131,13 @@ impl Node {
                 self.revive(header.unit, link, now);
                 self.inform_sync(now);
                 self.accept_sync(header.unit, body, now)?;
+            }
+            Kind::Neighbours => {
+                if !peer.verified || peer.left {
+                    return Err(Rejection::Unverified);
+                }
+                self.revive(header.unit, link, now);
+                self.accept_neighbours(header.unit, body)?;
             }
         }
         Ok(())

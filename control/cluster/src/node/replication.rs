@@ -88,7 +88,7 @@ impl Node {
                 return;
             };
             match output {
-                Output::Send { to, body } => self.send_sync(to, &body),
+                Output::Send { to, body } => self.send_to_peers(Kind::Sync, to, &body),
                 Output::Apply { from, delta } => {
                     self.actions.push_back(Action::Apply { from, delta });
                 }
@@ -111,14 +111,14 @@ impl Node {
     }
 
     /// Sends a frame once if one link reaches everybody, and on as few more as it takes.
-    fn send_sync(&mut self, to: Option<UnitId>, body: &[u8]) {
+    pub(super) fn send_to_peers(&mut self, kind: Kind, to: Option<UnitId>, body: &[u8]) {
         let links = self.sync_links(to);
         if links.is_empty() {
             self.counters.sync_frames_unsent += 1;
         }
         for link in links {
             self.counters.sync_frames_sent += 1;
-            self.send(link, Kind::Sync, to, body);
+            self.send(link, kind, to, body);
         }
     }
 

@@ -28,6 +28,7 @@ impl Node {
             health: self.health,
             age: self.age(now),
             priority: self.settings.priority,
+            version: self.version(),
             witness: self.witness_status(now),
             links: self.link_status(),
             peers: self
@@ -88,6 +89,8 @@ impl Node {
             health: beat.health,
             age: beat.age + now.since(peer.beat_at),
             priority: beat.priority,
+            weight: beat.weight,
+            version: beat.newest,
             load: beat.load,
             lag: self.sync.lag(peer.unit),
             configuration_agrees: peer.configuration_agrees,

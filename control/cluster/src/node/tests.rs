@@ -159,6 +159,7 @@ impl Bench {
         let mut beat = peer_beat();
         change(&mut beat);
         let header = Header {
+            version: envelope::VERSION,
             kind: Kind::Heartbeat,
             cluster: 7,
             unit: unit(2),
@@ -229,6 +230,10 @@ fn peer_beat() -> Heartbeat {
         software: "0.1.0".try_into().unwrap(),
         heard: [echo].into_iter().collect(),
         positions: Default::default(),
+        oldest: envelope::FIRST_VERSION,
+        newest: envelope::VERSION,
+        weight: 1,
+        stations: Default::default(),
     }
 }
 
@@ -512,7 +517,7 @@ fn bad_frames_are_counted_by_reason_and_change_nothing() {
     };
     let cases = [
         (Rejection::Truncated, good[..good.len() - 1].to_vec()),
-        (Rejection::Version, altered(0, 2)),
+        (Rejection::Version, altered(0, envelope::VERSION + 1)),
         (Rejection::Cluster, altered(3, 8)),
         (Rejection::Kind, altered(1, 9)),
         (Rejection::Unit, altered(4, 17)),

@@ -187,13 +187,16 @@ impl Control {
         let (before, forwarded) = std::mem::replace(&mut self.forwarded, (now, packets));
         let elapsed = now.since(before).as_millis().max(1);
         let rate = u128::from(packets.saturating_sub(forwarded)) * 1_000 / elapsed;
-        self.node.handle_load(Load {
-            sessions: u32::try_from(self.table.len()).unwrap_or(u32::MAX),
-            owned: 0,
-            capacity: u32::try_from(self.table.capacity()).unwrap_or(u32::MAX),
-            packets_per_second: u64::try_from(rate).unwrap_or(u64::MAX),
-            busy_permille: 0,
-        });
+        self.node.handle_load(
+            Load {
+                sessions: u32::try_from(self.table.len()).unwrap_or(u32::MAX),
+                owned: 0,
+                capacity: u32::try_from(self.table.capacity()).unwrap_or(u32::MAX),
+                packets_per_second: u64::try_from(rate).unwrap_or(u64::MAX),
+                busy_permille: 0,
+            },
+            now,
+        );
     }
 
     fn packets_received(&self) -> u64 {
