@@ -92,9 +92,17 @@ impl Hot {
         Self::OCCUPIED
             | session.state as u32
             | u32::from(session.flags.0) << Self::FLAGS_SHIFT & Self::FLAGS
-            // Units are numbered from 1 to 16.
-            | u32::from(session.owner.min(31)) << Self::OWNER_SHIFT
+            | Self::owner_bits(session.owner)
             | if rewrites { Self::REWRITES } else { 0 }
+    }
+
+    /// Units are numbered from 1 to 16.
+    fn owner_bits(unit: u8) -> u32 {
+        u32::from(unit.min(31)) << Self::OWNER_SHIFT
+    }
+
+    fn owned_by(self, unit: u8) -> Self {
+        Self(self.0 & !Self::OWNER | Self::owner_bits(unit))
     }
 
     fn with(self, state: State, flags: Flags) -> Self {
@@ -373,6 +381,15 @@ impl Entry {
         let hot = Hot(self.original.hot().0 | Hot::REPRIEVED);
         self.sequence.write(|| self.original.set_hot(hot));
         self.original.touch(now);
+    }
+
+    /// Makes `unit` the owner, and changes nothing else.
+    pub(crate) fn set_owner(&self, unit: u8) {
+        let [original, reply] = [&self.original, &self.reply].map(|half| half.hot().owned_by(unit));
+        self.sequence.write(|| {
+            self.original.set_hot(original);
+            self.reply.set_hot(reply);
+        });
     }
 
     pub(crate) fn is_occupied(&self) -> bool {

@@ -38,6 +38,9 @@ impl Tick {
 pub struct Version(pub u64);
 
 impl Version {
+    /// Below all others: of sessions that a primary has only heard the beginning of.
+    pub const PROVISIONAL: Self = Self(0);
+
     /// The version that follows `self` when the writer is in `term`.
     #[must_use]
     pub const fn next(self, term: u32) -> Self {
@@ -271,4 +274,14 @@ pub struct Session {
     pub tcp: [TcpSide; 2],
     /// When the last packet was seen. Local to a unit: on the wire travels the remaining time.
     pub last_seen: Tick,
+}
+
+impl Session {
+    /// True for what only says which unit a new session was handed to, until that unit tells what it
+    /// made of it. A matter of one unit's own: no peer hears of it, and whatever a peer says replaces
+    /// it.
+    #[must_use]
+    pub const fn is_provisional(&self) -> bool {
+        self.version.0 == Version::PROVISIONAL.0
+    }
 }

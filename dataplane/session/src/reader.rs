@@ -9,7 +9,7 @@ use crate::index::Index;
 use crate::key::Key;
 use crate::memory::Array;
 use crate::model::{Hit, Session, SessionId};
-use crate::statistics::{Counters, Statistics};
+use crate::statistics::{Counters, Owners, Statistics};
 
 /// What the writer and the readers share. Its own cache lines keep it apart from the count of those who
 /// share it, which readers write; the counters have lines of their own for what readers only read.
@@ -19,6 +19,7 @@ pub(crate) struct Shared {
     pub(crate) entries: Array<Entry>,
     pub(crate) hasher: Hasher,
     pub(crate) counters: Counters,
+    pub(crate) owners: Owners,
 }
 
 /// A view of a shard from any thread, while its worker changes it.
@@ -78,6 +79,12 @@ impl Reader {
     #[must_use]
     pub fn len(&self) -> u32 {
         u32::try_from(self.shared.counters.sessions.get()).unwrap_or(u32::MAX)
+    }
+
+    /// Sessions in the shard that `unit` owns, provisional ones included.
+    #[must_use]
+    pub fn owned(&self, unit: u8) -> u32 {
+        u32::try_from(self.shared.owners.of(unit).get()).unwrap_or(u32::MAX)
     }
 
     /// True when there is no session.

@@ -34,7 +34,7 @@ use crate::model::{Direction, Hit, Session, SessionId, Tick, Version};
 use crate::reader::{Reader, Shared};
 use crate::settings::{Settings, Timeouts, is_half_open};
 use crate::sources::Sources;
-use crate::statistics::{Counters, Statistics};
+use crate::statistics::{Counters, Owners, Statistics};
 use crate::wheel::Wheel;
 
 /// The list of half-open sessions, oldest first, behind those of the wheel.
@@ -125,6 +125,7 @@ impl Shard {
             entries: Array::new(capacity as usize, memory)?,
             hasher: Hasher::new(settings.seed),
             counters: Counters::default(),
+            owners: Owners::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -224,6 +225,20 @@ impl Shard {
         self.entry(hit.id()).owner(hit.direction())
     }
 
+    /// True when the session is provisional, see [`Session::is_provisional`].
+    #[must_use]
+    pub fn is_provisional(&self, id: SessionId) -> bool {
+        self.entry(id).version() == Version::PROVISIONAL
+    }
+
+    /// Notes that `unit` owns the session from now on, which no peer has to hear of from here: the new
+    /// owner will tell.
+    pub fn assign(&mut self, hit: Hit, unit: u8) {
+        let before = self.owner(hit);
+        self.entry(hit.id()).set_owner(unit);
+        self.count_owner(before, unit);
+    }
+
     /// Opens a session. `session.version` should come from [`Shard::next_version`], and for TCP
     /// `state` and `tcp` from [`crate::tcp::open`]; `last_seen` becomes `now`.
     ///
@@ -289,6 +304,13 @@ impl Shard {
         })
     }
 
+    fn count_owner(&self, before: u8, now: u8) {
+        if before != now {
+            self.shared.owners.of(before).subtract();
+            self.shared.owners.of(now).add();
+        }
+    }
+
     /// Keeps the list and the count of half-open sessions. One that stays half open keeps its age.
     #[inline]
     fn list_half_open(&mut self, slot: u32, was: bool, is: bool) {
@@ -348,6 +370,7 @@ impl Shard {
             sources.add(shared.hasher.source(&keys[0]));
         }
         shared.counters.sessions.add();
+        shared.owners.of(session.owner).add();
         self.list_half_open(slot, false, is_half_open(session.state));
         let due = self.deadline(session);
         self.wheel.schedule(&mut self.lists, slot, due);

@@ -88,6 +88,19 @@ counters! {
     tcp_bad_handshake,
 }
 
+/// Sessions by the unit that owns them, on cache lines of their own. There are sixteen units; what else a
+/// peer might send as an owner is counted at its own number, as far as the table keeps that.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Owners([Counter; 32]);
+
+impl Owners {
+    #[inline]
+    pub(crate) fn of(&self, unit: u8) -> &Counter {
+        &self.0[usize::from(unit).min(31)]
+    }
+}
+
 /// One counter with one writer.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);

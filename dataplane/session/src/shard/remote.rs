@@ -161,6 +161,7 @@ impl Shard {
     /// Stores `session`, whose `keys` are those of the slot.
     fn replace(&mut self, id: SessionId, session: &Session, keys: &[Key; 2]) {
         let was_half_open = is_half_open(self.entry(id).state());
+        self.count_owner(self.entry(id).owner(Direction::Original), session.owner);
         self.entry(id).store(session, keys);
         self.list_half_open(id.0, was_half_open, is_half_open(session.state));
         let due = self.deadline(session);

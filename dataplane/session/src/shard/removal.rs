@@ -83,6 +83,7 @@ impl Shard {
             .remove(pool, reply, Hit::new(id, Direction::Reply));
         shared.entries[id.0 as usize].vacate();
         shared.counters.sessions.subtract();
+        shared.owners.of(session.owner).subtract();
         self.list_half_open(id.0, is_half_open(session.state), false);
         self.wheel.cancel(&mut self.lists, id.0);
         self.free.push(id.0);

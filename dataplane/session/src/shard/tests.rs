@@ -74,6 +74,44 @@ fn original(i: u32) -> Tuple {
 }
 
 #[test]
+fn a_provisional_session_gives_way_to_whatever_a_peer_says() {
+    let mut shard = shard(4);
+    // The reply is not known yet: the plain reverse stands for it.
+    let told = Session {
+        owner: 2,
+        ..session(1)
+    };
+    let provisional = Session {
+        tuples: [told.tuples[0], told.tuples[0].reversed()],
+        version: Version::PROVISIONAL,
+        last_seen: NOW,
+        ..told
+    };
+    let id = shard.insert(provisional, NOW).unwrap().id;
+    assert!(shard.is_provisional(id) && shard.session(id).is_provisional());
+    assert!(
+        !shard.retract(&provisional.tuples[1], Version(9)),
+        "not the original tuple"
+    );
+    let Applied::Inserted(displaced) = shard.apply(&told, 100, NOW) else {
+        panic!("a version that is told is newer");
+    };
+    assert_eq!(displaced.into_iter().collect::<Vec<_>>(), [provisional]);
+    assert_eq!(shard.len(), 1);
+    let hit = shard.lookup(&told.tuples[1]).unwrap();
+    assert!(!shard.is_provisional(hit.id()));
+    assert_eq!(shard.lookup(&provisional.tuples[1]), None);
+
+    let gone = session(2);
+    let provisional = Session {
+        version: Version::PROVISIONAL,
+        ..gone
+    };
+    shard.insert(provisional, NOW).unwrap();
+    assert!(shard.retract(&gone.tuples[0], gone.version));
+}
+
+#[test]
 fn both_directions_are_found_until_removed() {
     let mut shard = shard(1_000);
     let ids: Vec<_> = (0..1_000)

@@ -27,6 +27,10 @@ enum Operation {
         client: u32,
         unit: u8,
     },
+    Assign {
+        client: u32,
+        unit: u8,
+    },
     Apply {
         draft: Draft,
         version: u64,
@@ -85,6 +89,7 @@ fn operations() -> impl Strategy<Value = Operation> {
         2 => client.clone().prop_map(|client| Operation::Touch { client }),
         2 => client.clone().prop_map(|client| Operation::Reply { client }),
         1 => (client.clone(), 1_u8..4).prop_map(|(client, unit)| Operation::Adopt { client, unit }),
+        1 => (client.clone(), 1_u8..4).prop_map(|(client, unit)| Operation::Assign { client, unit }),
         4 => (drafts(), 0_u64..60, 0_u32..90_000).prop_map(|(draft, version, remaining)| {
             Operation::Apply { draft, version, remaining }
         }),
@@ -338,6 +343,14 @@ fn step(shard: &mut Shard, model: &mut Model, now: &mut Tick, operation: Operati
             model.update(at, session);
             model.held[at].reprieved = false;
         }
+        Operation::Assign { client, unit } => {
+            let Some(at) = model.client(client) else {
+                return;
+            };
+            let hit = Hit::new(id_of(shard, model, at), Direction::Original);
+            shard.assign(hit, unit);
+            model.held[at].session.owner = unit;
+        }
         Operation::Apply {
             draft,
             version,
@@ -409,6 +422,10 @@ fn compare(shard: &Shard, model: &Model) {
     let mut hits = vec![None; tuples.len()];
     shard.lookup_burst(&keys, &mut hits);
     let reader = shard.reader();
+    for unit in 1..4 {
+        let owned = model.held.iter().filter(|held| held.session.owner == unit);
+        assert_eq!(reader.owned(unit) as usize, owned.count());
+    }
     for (tuple, hit) in tuples.iter().zip(hits) {
         let expected = model.holder(tuple).map(|at| model.held[at].session);
         let single = shard.lookup(tuple);
