@@ -102,8 +102,10 @@ impl Host {
         }
         // A probe (RFC 5227 section 2.1.1) has no sender address: answered, not learnt.
         if sender != Ipv4Addr::UNSPECIFIED && is_neighbour(interface, sender) {
+            // Who answers a probe of ours has no address to answer to.
+            let to_us = ours || frame.starts_with(&interface.mac.0);
             let evidence = match message.operation.get() {
-                arp::REPLY if ours => Evidence::Reply,
+                arp::REPLY if to_us => Evidence::Reply,
                 arp::REQUEST if ours => Evidence::RequestToUs,
                 _ => Evidence::Overheard,
             };
@@ -188,10 +190,13 @@ fn request(
     let Some(interface) = snapshot.interface(id) else {
         return;
     };
-    let Some(sender) = interface.speaking_address(address, snapshot.is_primary()) else {
-        return;
+    // A unit that has no address to speak from asks in the form of a probe (RFC 5227 section 2.1.1): a
+    // cluster address beside its own MAC would draw users' packets here.
+    let (mac, sender) = match interface.speaking_address(address, snapshot.is_primary()) {
+        Some(sender) => (own_mac(interface, sender), sender),
+        None => (interface.mac, Ipv4Addr::UNSPECIFIED),
     };
-    let link = Link::new(own_mac(interface, sender), to.unwrap_or(Mac::BROADCAST));
+    let link = Link::new(mac, to.unwrap_or(Mac::BROADCAST));
     let mut frame = [0; 64];
     if let Some(len) = build::arp_request(&mut frame, &link, sender, address) {
         counters.arp_requests_sent += 1;

@@ -21,7 +21,7 @@
 //!                ▼
 //!            forgotten
 //!
-//!  ARP from a stranger to us makes a Stale entry.
+//!  ARP from a stranger to us makes a Stale entry, what the cluster's primary tells a Reachable one.
 //! ```
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -135,6 +135,8 @@ pub enum Evidence {
     Reply,
     /// A request for one of our addresses: its sender will want an answer.
     RequestToUs,
+    /// The cluster's primary has resolved it, and tells so again and again.
+    Told,
     /// Anything else heard on the segment, announcements above all. Changes what is known, but
     /// teaches nothing new.
     Overheard,
@@ -254,7 +256,7 @@ impl<P> Resolver<P> {
         }
     }
 
-    /// ARP said that `address` is at `mac`.
+    /// ARP or the primary said that `address` is at `mac`.
     pub fn learn(
         &mut self,
         interface: InterfaceId,
@@ -272,8 +274,18 @@ impl<P> Resolver<P> {
             (None, Evidence::RequestToUs) if self.entries.len() < self.settings.capacity => {
                 NeighbourState::Stale
             }
+            (None, Evidence::Told) if self.entries.len() < self.settings.capacity => {
+                NeighbourState::Reachable
+            }
             (None, _) => return,
-            (Some(_), Evidence::Reply) => NeighbourState::Reachable,
+            (Some((NeighbourState::Reachable, held)), Evidence::Told) if held == mac => {
+                // The commonest case by far, for every neighbour every second: its timer looks for itself.
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.confirmed = now;
+                }
+                return;
+            }
+            (Some(_), Evidence::Reply | Evidence::Told) => NeighbourState::Reachable,
             // Nothing new: does not prolong anything, or nobody would ever be asked again.
             (Some((state, held)), _) if held == mac && state != NeighbourState::Incomplete => {
                 return;
@@ -396,6 +408,13 @@ impl<P> Resolver<P> {
             self.timers.pop_first();
             return;
         };
+        let believed_until = entry.confirmed.plus(settings.reachable);
+        if entry.state == NeighbourState::Reachable && entry.due < believed_until {
+            self.timers.remove(&(entry.due, key));
+            entry.due = believed_until;
+            self.timers.insert((believed_until, key));
+            return;
+        }
         let unknown = entry.state == NeighbourState::Incomplete;
         let hasty = if unknown { settings.hasty } else { 0 };
         let enough = settings.requests.saturating_add(hasty);

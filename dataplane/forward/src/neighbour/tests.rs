@@ -242,28 +242,35 @@ fn a_full_table_asks_for_nobody_new() {
 
 #[test]
 fn every_state_and_kind_of_evidence() {
-    use Evidence::{Overheard, Reply, RequestToUs};
+    use Evidence::{Overheard, Reply, RequestToUs, Told};
     use NeighbourState::{Incomplete, Probe, Reachable, Stale};
     for (before, mac, evidence, after, published) in [
         (Incomplete, MAC, Reply, Reachable, true),
+        (Incomplete, MAC, Told, Reachable, true),
         (Incomplete, MAC, RequestToUs, Stale, true),
         (Incomplete, MAC, Overheard, Stale, true),
         (Reachable, MAC, Reply, Reachable, false),
+        (Reachable, MAC, Told, Reachable, false),
         (Reachable, MAC, RequestToUs, Reachable, false),
         (Reachable, MAC, Overheard, Reachable, false),
         (Reachable, OTHER, Reply, Reachable, true),
+        (Reachable, OTHER, Told, Reachable, true),
         (Reachable, OTHER, RequestToUs, Stale, true),
         (Reachable, OTHER, Overheard, Stale, true),
         (Stale, MAC, Reply, Reachable, false),
+        (Stale, MAC, Told, Reachable, false),
         (Stale, MAC, RequestToUs, Stale, false),
         (Stale, MAC, Overheard, Stale, false),
         (Stale, OTHER, Reply, Reachable, true),
+        (Stale, OTHER, Told, Reachable, true),
         (Stale, OTHER, RequestToUs, Stale, true),
         (Stale, OTHER, Overheard, Stale, true),
         (Probe, MAC, Reply, Reachable, false),
+        (Probe, MAC, Told, Reachable, false),
         (Probe, MAC, RequestToUs, Probe, false),
         (Probe, MAC, Overheard, Probe, false),
         (Probe, OTHER, Reply, Reachable, true),
+        (Probe, OTHER, Told, Reachable, true),
         (Probe, OTHER, RequestToUs, Stale, true),
         (Probe, OTHER, Overheard, Stale, true),
     ] {
@@ -281,10 +288,11 @@ fn every_state_and_kind_of_evidence() {
 }
 
 #[test]
-fn only_a_request_to_us_teaches_a_stranger() {
+fn only_a_request_to_us_and_the_primary_teach_a_stranger() {
     for (evidence, learnt) in [
         (Evidence::Reply, None),
         (Evidence::Overheard, None),
+        (Evidence::Told, Some(NeighbourState::Reachable)),
         (Evidence::RequestToUs, Some(NeighbourState::Stale)),
     ] {
         let mut resolver = resolver();
@@ -306,6 +314,21 @@ fn a_neighbour_is_asked_again_before_it_is_forgotten() {
     );
     let published = resolver.take_changed().unwrap();
     assert_eq!(published.look_up(LAN, HOST), None);
+}
+
+#[test]
+fn what_the_primary_keeps_telling_is_never_asked_for() {
+    let mut resolver = resolver();
+    for second in 0..100 {
+        resolver.learn(LAN, HOST, MAC, Evidence::Told, Tick(second * SECOND));
+        assert_eq!(drain(&mut resolver, Tick(second * SECOND)), []);
+    }
+    assert_eq!(resolver.timers.len(), 1);
+    assert_eq!(
+        watch(&mut resolver, 100 * SECOND..=129 * SECOND),
+        [(129 * SECOND, request(Some(MAC)))],
+        "30 s after the last word"
+    );
 }
 
 #[test]
