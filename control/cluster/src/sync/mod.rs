@@ -43,6 +43,7 @@
 //! - Memory is bounded by [`Limits`]; a call does a bounded amount of work.
 
 mod counters;
+mod held;
 mod incoming;
 mod outgoing;
 mod peer;

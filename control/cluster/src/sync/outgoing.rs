@@ -108,6 +108,11 @@ impl Outgoing {
         self.window.len()
     }
 
+    /// Sessions whose changes wait.
+    pub(super) fn waiting_tuples(&self) -> impl Iterator<Item = &Tuple> {
+        self.pending.iter().flatten().map(Delta::tuple)
+    }
+
     /// Places that waiting changes take.
     pub(super) const fn waiting(&self) -> usize {
         self.pending.len()

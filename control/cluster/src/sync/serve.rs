@@ -25,7 +25,7 @@ const SETTLE_AT_MOST: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Repair {
     id: u32,
-    ranges: RangeSet,
+    pub(super) ranges: RangeSet,
     pub(super) targets: u16,
     answers: Vec<u8>,
     authoritative: bool,

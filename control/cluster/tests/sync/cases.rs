@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use cluster::sync::{Event, Limits, Output, Sync, SyncSettings};
-use cluster::{Boot, Delta, RangeSet, SessionSource, Time, UnitId};
+use cluster::{Boot, Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 use packet::Tuple;
 use session::{Session, State, Version};
 
@@ -143,6 +143,30 @@ fn many_changes_of_a_session_are_one_record() {
         (a.counters().deltas_merged, a.counters().deltas_sent),
         (4, 1)
     );
+}
+
+#[test]
+fn a_change_is_confirmed_once_the_peer_has_acknowledged_it() {
+    let empty = Table::new(2);
+    let (mut a, mut b, mut now) = pair(&empty);
+    let mut changed = RangeSet::EMPTY;
+    changed.insert(range_of(upsert(1).tuple()));
+    assert_eq!(a.unconfirmed(unit(2)), RangeSet::EMPTY);
+    a.push(0, upsert(1));
+    assert_eq!(a.unconfirmed(unit(2)), changed, "it waits");
+    now = now + Duration::from_millis(1);
+    let sent = turn(&mut a, &empty, now);
+    assert_eq!(a.unconfirmed(unit(2)), changed, "it is on its way");
+    for output in sent {
+        if let Output::Send { body, .. } = output {
+            b.handle(unit(1), &body, now).unwrap();
+        }
+    }
+    pump((&mut a, &empty), (&mut b, &empty), &mut now);
+    assert_eq!(a.unconfirmed(unit(2)), RangeSet::EMPTY);
+    assert_eq!(a.unconfirmed(unit(3)), RangeSet::ALL, "nobody knows it");
+    a.peer_down(unit(2));
+    assert_eq!(a.unconfirmed(unit(2)), RangeSet::ALL);
 }
 
 #[test]

@@ -1,0 +1,35 @@
+//! What the peers are known to hold, for whoever asks about single sessions.
+
+use super::Sync;
+use super::repair::bit;
+use crate::{RangeSet, UnitId, range_of};
+
+impl Sync {
+    /// Ranges in which a peer may lack something that was pushed here: a change that it has not
+    /// acknowledged, or state that it has yet to be sent. It holds the sessions of all others as this unit
+    /// does. Every range of a peer that is down, or of which nothing is known.
+    #[must_use]
+    pub fn unconfirmed(&self, unit: UnitId) -> RangeSet {
+        let peer = self.peers[unit.index()].as_deref();
+        let Some(peer) = peer.filter(|peer| peer.up && !peer.fresh) else {
+            return RangeSet::ALL;
+        };
+        let mut ranges = self.overflow.union(&peer.dirty);
+        if let Some((_, asked)) = &peer.request {
+            ranges = ranges.union(asked);
+        }
+        if let Some(repair) = self.repair.as_ref().filter(|r| r.targets & bit(unit) != 0) {
+            ranges = ranges.union(&repair.ranges);
+        }
+        for (stream, progress) in self.streams.iter().zip(&peer.progress) {
+            for tuple in stream.waiting_tuples() {
+                ranges.insert(range_of(tuple));
+            }
+            for number in (progress.acked + 1).max(stream.base())..stream.next() {
+                let segment = stream.segment(number).filter(|_| !progress.has(number));
+                ranges = segment.map_or(ranges, |segment| ranges.union(&segment.ranges));
+            }
+        }
+        ranges
+    }
+}
