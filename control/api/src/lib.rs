@@ -10,7 +10,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/cluster` | [`ClusterView`] |
 //! | `GET /v1/cluster/why` | [`Why`] |
-//! | `POST /v1/cluster/failover` with [`FailoverRequest`] | [`Done`] |
+//! | `POST /v1/cluster/failover` with [`FailoverRequest`] | [`FailoverView`], when it is over |
 //! | `POST /v1/cluster/maintenance` with [`MaintenanceRequest`] | [`Done`] |
 //! | `GET /v1/sessions?`[`SessionFilter`] | [`SessionsView`] |
 //! | `DELETE /v1/sessions?`[`SessionFilter`] | [`Cleared`] |

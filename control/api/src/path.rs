@@ -6,7 +6,7 @@ pub const STATUS: &str = "/v1/status";
 pub const CLUSTER: &str = "/v1/cluster";
 /// `GET`: [`crate::Why`].
 pub const WHY: &str = "/v1/cluster/why";
-/// `POST` [`crate::FailoverRequest`]: [`crate::Done`].
+/// `POST` [`crate::FailoverRequest`]: [`crate::FailoverView`], when the failover is over.
 pub const FAILOVER: &str = "/v1/cluster/failover";
 /// `POST` [`crate::MaintenanceRequest`]: [`crate::Done`].
 pub const MAINTENANCE: &str = "/v1/cluster/maintenance";

@@ -134,6 +134,9 @@ pub struct ClusterView {
     pub primary: Option<u8>,
     /// The schedule.
     pub schedule: String,
+    /// Slots over which the primary spreads new sessions; zero while it keeps all to itself.
+    #[serde(default)]
+    pub slots: u32,
     /// All units that it knows, itself included, by id.
     pub units: Vec<UnitView>,
 }
@@ -163,6 +166,21 @@ pub struct UnitView {
     pub synced: bool,
     /// Changes of ours that it has not acknowledged.
     pub lag: u64,
+    /// Age of the oldest of them in milliseconds; zero when there is none.
+    #[serde(default)]
+    pub lag_ms: u64,
+    /// How much of the new sessions it is to get, beside the weights of the others.
+    #[serde(default)]
+    pub weight: u8,
+    /// Slots of the schedule that are its own; nobody but the primary has any to tell.
+    #[serde(default)]
+    pub slots: u32,
+    /// Sessions that it owns, as it last told.
+    #[serde(default)]
+    pub owned: u64,
+    /// What part that is of the sessions that all living units own, in thousandths.
+    #[serde(default)]
+    pub share_permille: u16,
     /// Its configuration means the same as ours.
     pub config_match: bool,
     /// Its software's name and version.
@@ -228,6 +246,30 @@ pub struct FailoverRequest {
     pub to: Option<u8>,
 }
 
+/// A planned failover, after its end. Units of an earlier release answer when it begins, and with the message alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverView {
+    /// What happened, as a sentence.
+    pub message: String,
+    /// The unit that is primary now.
+    #[serde(default)]
+    pub to: Option<u8>,
+    /// What it took, step by step.
+    #[serde(default)]
+    pub steps: Vec<StepView>,
+}
+
+/// One step of a planned failover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepView {
+    /// `prepare`, `drain`, `promote` or `relay`.
+    pub step: String,
+    /// What happened in it, as a sentence.
+    pub about: String,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+}
+
 /// Holds the unit out of the election, or lets it back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -268,6 +310,10 @@ pub struct SessionView {
     pub reply: FlowView,
     /// The unit that processes it.
     pub owner: u8,
+    /// Other units that are known to hold it: asked of its owner, those that have acknowledged all
+    /// changes in its part of the table; asked of another unit, that one.
+    #[serde(default)]
+    pub copies: Vec<u8>,
     /// The policy that admitted it; its number when that policy is gone.
     pub policy: String,
     /// Seconds since the last packet that this unit has seen or was told of.

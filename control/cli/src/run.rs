@@ -67,7 +67,7 @@ fn cluster(
         Some(ClusterCommand::Why) => unit.get(output, path::WHY, show::why),
         Some(ClusterCommand::Failover { to }) => {
             let request = FailoverRequest { to: *to };
-            unit.post(output, path::FAILOVER, &request, show::done)
+            unit.post(output, path::FAILOVER, &request, show::failover)
         }
         Some(ClusterCommand::Maintenance { switch }) => {
             let request = MaintenanceRequest {

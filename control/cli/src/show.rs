@@ -1,9 +1,9 @@
 //! Answers as operators read them: one function per type of the API.
 
 use api::{
-    Cleared, ClusterView, CounterView, Done, EventView, Health, InterfaceView, LinkView,
-    NeighbourView, PolicyView, ReloadResult, RouteView, SessionsView, Status, SyncView, UnitView,
-    Why,
+    Cleared, ClusterView, CounterView, Done, EventView, FailoverView, Health, InterfaceView,
+    LinkView, NeighbourView, PolicyView, ReloadResult, RouteView, SessionsView, Status, SyncView,
+    UnitView, Why,
 };
 
 use crate::table::{Table, duration, or_dash, yes_no};
@@ -74,7 +74,6 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
         ">AGE",
         ">PRIORITY",
         "SYNCED",
-        ">LAG",
         "CONFIG",
         "SOFTWARE",
         "LINKS",
@@ -97,16 +96,44 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
             duration(unit.age_s),
             unit.priority.to_string(),
             yes_no(unit.synced),
-            unit.lag.to_string(),
             if unit.config_match { "same" } else { "differs" }.into(),
             unit.software.clone(),
             links(unit),
         ]);
     }
     format!(
-        "cluster {}, term {}, schedule {}: {primary}\n\n{table}",
-        cluster.cluster, cluster.term, cluster.schedule
+        "cluster {}, term {}, schedule {}: {primary}\n\n{table}\n{}",
+        cluster.cluster,
+        cluster.term,
+        cluster.schedule,
+        shares(cluster)
     )
+}
+
+/// What each unit does of the cluster's work, and what it holds of this unit's.
+fn shares(cluster: &ClusterView) -> Table {
+    let mut table = Table::new(&[
+        ">UNIT", ">WEIGHT", ">SLOTS", ">OWNED", ">SHARE", ">LAG", ">LAG MS",
+    ]);
+    for unit in &cluster.units {
+        let own = unit.unit == cluster.unit;
+        let lag = |lag: u64| if own { "-".into() } else { lag.to_string() };
+        table.row([
+            unit.unit.to_string(),
+            unit.weight.to_string(),
+            format!("{}/{}", unit.slots, cluster.slots),
+            unit.owned.to_string(),
+            tenths(u64::from(unit.share_permille), "%"),
+            lag(unit.lag),
+            lag(unit.lag_ms),
+        ]);
+    }
+    table
+}
+
+/// `n` tenths of something.
+fn tenths(n: u64, of: &str) -> String {
+    format!("{}.{} {of}", n / 10, n % 10)
 }
 
 fn health(health: Health) -> String {
@@ -154,13 +181,37 @@ pub(crate) fn done(done: &Done) -> String {
     format!("{}\n", done.message)
 }
 
+pub(crate) fn failover(view: &FailoverView) -> String {
+    if view.steps.is_empty() {
+        return format!("{}\n", view.message);
+    }
+    let mut table = Table::new(&["STEP", ">TOOK", "WHAT HAPPENED"]);
+    let total = view.steps.iter().map(|step| step.took_us).sum();
+    for step in &view.steps {
+        table.row([
+            step.step.clone(),
+            microseconds(step.took_us),
+            step.about.clone(),
+        ]);
+    }
+    format!(
+        "{}\n\n{table}\nin all {}\n",
+        view.message,
+        microseconds(total)
+    )
+}
+
+fn microseconds(microseconds: u64) -> String {
+    format!("{}.{:03} ms", microseconds / 1_000, microseconds % 1_000)
+}
+
 pub(crate) fn cleared(cleared: &Cleared) -> String {
     format!("{} sessions cleared\n", cleared.cleared)
 }
 
 pub(crate) fn sessions(view: &SessionsView) -> String {
     let mut table = Table::new(&[
-        "PROTOCOL", "STATE", "ORIGINAL", "REPLY", ">OWNER", "POLICY", ">IDLE", ">EXPIRES",
+        "PROTOCOL", "STATE", "ORIGINAL", "REPLY", ">OWNER", "COPIES", "POLICY", ">IDLE", ">EXPIRES",
     ]);
     for session in &view.sessions {
         table.row([
@@ -169,6 +220,7 @@ pub(crate) fn sessions(view: &SessionsView) -> String {
             session.original.to_string(),
             session.reply.to_string(),
             session.owner.to_string(),
+            list(&session.copies),
             session.policy.clone(),
             duration(session.idle_s),
             duration(session.expires_s),
@@ -406,6 +458,12 @@ pub(crate) fn reload(result: &ReloadResult) -> String {
         ]);
     }
     format!("{table}\nin effect now; meaning {}\n", result.hash)
+}
+
+/// Numbers of units, or a dash where there are none.
+fn list(units: &[u8]) -> String {
+    let texts: Vec<String> = units.iter().map(u8::to_string).collect();
+    or_dash((!texts.is_empty()).then(|| texts.join(",")))
 }
 
 /// The table, or a sentence where the list is empty.

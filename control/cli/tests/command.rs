@@ -64,10 +64,23 @@ fn every_command_asks_and_shows() {
         "health": { "links": 1, "links_total": 2, "workers": false }, "age_s": 61, "priority": 100,
         "links": [{ "name": "sync", "up": false, "last_heard_ms": 5 }], "synced": true, "lag": 0,
         "config_match": false, "software": "x" }] });
+    let mut shares = cluster.clone();
+    shares["slots"] = json!(3);
+    let extra = [
+        ("weight", 3),
+        ("slots", 2),
+        ("owned", 9),
+        ("share_permille", 900),
+        ("lag", 4),
+        ("lag_ms", 5),
+    ];
+    for (field, value) in extra {
+        shares["units"][0][field] = json!(value);
+    }
     let flow = json!({ "source": "192.0.2.9", "source_port": 5, "destination": "203.0.113.1",
         "destination_port": 80 });
     let sessions = json!({ "total": 9, "matched": 5, "sessions": [{ "protocol": "tcp",
-        "state": "established", "original": flow, "reply": flow, "owner": 1, "policy": "out",
+        "state": "established", "original": flow, "reply": flow, "owner": 1, "copies": [2, 3], "policy": "out",
         "idle_s": 1, "expires_s": 7439, "version": "10000000001" }] });
     let interface = json!([{ "name": "lan", "device": "af_packet:lan0", "driver": "net_af_packet",
         "role": "traffic", "critical": true, "monitored": true, "link": "up",
@@ -82,12 +95,21 @@ fn every_command_asks_and_shows() {
     let reload =
         json!({ "hash": "00ff", "applied": [{ "key": "unit.priority", "from": "1", "to": "2" }] });
     let done = json!({ "message": "unit 2 takes over" });
+    let failover = json!({ "message": "unit 2 is primary", "to": 2, "steps": [
+        { "step": "drain", "about": "all is acknowledged", "took_us": 1_050 },
+        { "step": "promote", "about": "unit 2 was heard", "took_us": 20 }] });
     for (arguments, request, answer, shown) in [
         (
             "cluster",
             "GET /v1/cluster",
             cluster,
             "1/2, workers stopped  1 min 1 s",
+        ),
+        (
+            "cluster",
+            "GET /v1/cluster",
+            shares,
+            "   1       3    2/3      9  90.0 %    4       5\n",
         ),
         (
             "cluster why",
@@ -104,8 +126,8 @@ fn every_command_asks_and_shows() {
         (
             "cluster failover --to 2",
             "POST /v1/cluster/failover {\"to\":2}",
-            done.clone(),
-            "unit 2 takes over\n",
+            failover,
+            "drain    1.050 ms  all is acknowledged\npromote  0.020 ms  unit 2 was heard\n\nin all 1.070 ms\n",
         ),
         (
             "cluster maintenance on",
@@ -123,7 +145,7 @@ fn every_command_asks_and_shows() {
             "sessions",
             "GET /v1/sessions?limit=100",
             sessions.clone(),
-            "192.0.2.9:5 > 203.0.113.1:80",
+            "192.0.2.9:5 > 203.0.113.1:80  192.0.2.9:5 > 203.0.113.1:80      1  2,3     out",
         ),
         (
             "sessions --protocol udp --address 192.0.2.1 --limit 1",

@@ -168,7 +168,8 @@ fn cluster(config: &Config, facts: &mut Vec<Fact>) {
         format!("{:#06X}", cluster.ether_type),
     );
     table.say_with(Effect::Live, Scope::Cluster, "preempt", cluster.preempt);
-    table.say(Scope::Cluster, "schedule", cluster.schedule.name());
+    let schedule = cluster.schedule.name();
+    table.say_with(Effect::Live, Scope::Cluster, "schedule", schedule);
     table.say(Scope::Cluster, "session_sync", cluster.session_sync);
     // A unit of a release that does not know a key agrees with its default.
     let scope = if cluster.acked_timeout == ACKED_TIMEOUT_DEFAULT {

@@ -95,8 +95,7 @@ pub struct Unit {
     pub name: String,
     /// The higher wins an election that nothing else decides, 1..=255.
     pub priority: u8,
-    /// How many new sessions it gets from the weighted schedules, beside its peers' weights; with 0
-    /// no schedule gives it any.
+    /// How many new sessions it gets, beside its peers' weights; with 0 it gets none.
     pub weight: u8,
 }
 

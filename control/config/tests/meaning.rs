@@ -96,7 +96,7 @@ fn each_change_names_its_key_and_its_effect() {
             "schedule = \"none\"",
             "schedule = \"least-connections\"",
             "cluster.schedule",
-            Effect::Restart,
+            Effect::Live,
         ),
         (
             "schedule = \"none\"",

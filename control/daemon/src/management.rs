@@ -341,7 +341,10 @@ async fn list_sessions(State(operator): State<Operator>, query: RawQuery) -> Ans
         .ask(|control| (control.table(), control.policy_names()))
         .await?;
     let limit = filter.limit.unwrap_or(LISTED_BY_DEFAULT);
-    Ok(Json(sessions::list(&table, &policies, &filter, limit)))
+    let found = sessions::find(&table, &filter, limit);
+    // After the table was read: what is acknowledged now was not changed since.
+    let copies = operator.ask(|control| control.copies()).await?;
+    Ok(Json(found.show(&table, &policies, &copies)))
 }
 
 async fn clear_sessions(State(operator): State<Operator>, query: RawQuery) -> Answer<Cleared> {

@@ -1,6 +1,6 @@
 //! Prometheus metrics, read when they are scraped.
 
-use api::{CounterView, LinkState, Role, Status};
+use api::{CounterView, LinkState, Role, Status, UnitView};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -17,6 +17,8 @@ const LEVELS: [&str; 2] = ["table_sessions", "table_half_open"];
 #[derive(Debug)]
 pub(crate) struct Metrics {
     status: Status,
+    /// All units of the cluster, this one included.
+    members: Vec<UnitView>,
     counters: Vec<CounterView>,
 }
 
@@ -24,6 +26,7 @@ impl Metrics {
     pub(crate) fn read(control: &Control) -> Self {
         Self {
             status: control.status(),
+            members: control.cluster().units,
             counters: control.counters(),
         }
     }
@@ -81,6 +84,50 @@ impl Metrics {
         .into_iter()
     }
 
+    /// What each unit of the cluster does, as this one knows it; lag is that of the others behind this one.
+    fn per_member(&self, encoder: &mut DescriptorEncoder) -> std::fmt::Result {
+        type Read = fn(&UnitView) -> f64;
+        let families: [(&str, &str, Read); 6] = [
+            ("member_alive", "1 while a unit is heard", |unit| {
+                f64::from(u8::from(unit.alive))
+            }),
+            (
+                "member_weight",
+                "Weight of a unit in the schedule",
+                |unit| f64::from(unit.weight),
+            ),
+            (
+                "member_slots",
+                "Slots of the schedule that are a unit's",
+                |unit| f64::from(unit.slots),
+            ),
+            (
+                "member_owned_sessions",
+                "Sessions that a unit owns",
+                |unit| unit.owned as f64,
+            ),
+            (
+                "member_lag_deltas",
+                "Changes of this unit that a unit has not acknowledged",
+                |unit| unit.lag as f64,
+            ),
+            (
+                "member_lag_seconds",
+                "Age of the oldest change of this unit that a unit has not acknowledged",
+                |unit| unit.lag_ms as f64 / 1_000.0,
+            ),
+        ];
+        let kind = ConstGauge::new(0.0).metric_type();
+        for (name, help, read) in families {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for member in &self.members {
+                let labels = [("member", member.unit.to_string())];
+                ConstGauge::new(read(member)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn per_interface(&self, encoder: &mut DescriptorEncoder) -> std::fmt::Result {
         let interfaces = &self.status.interfaces;
         let up = ConstGauge::new(0i64).metric_type();
@@ -126,6 +173,7 @@ impl Collector for Metrics {
             let kind = value.metric_type();
             value.encode(encoder.encode_descriptor(&counter.name, &counter.help, None, kind)?)?;
         }
+        self.per_member(&mut encoder)?;
         self.per_interface(&mut encoder)
     }
 }

@@ -5,8 +5,9 @@ use cluster::{
 };
 use config::{Config, InterfaceIndex, Ipv4Net, Zone};
 use forward::{
-    DestinationNat, Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, Limits,
-    Policy, PolicyAction, Prefix, Route, SnapshotSettings, SourceNat,
+    DestinationNat, Distribution, Duty, Interface, InterfaceAddress, InterfaceId, InterfaceRole,
+    InterfaceSet, Limits, Member, Pick, Policy, PolicyAction, Prefix, Route, SnapshotSettings,
+    SourceNat,
 };
 use packet::Mac;
 
@@ -127,6 +128,59 @@ const fn schedule(schedule: config::Schedule) -> Schedule {
     }
 }
 
+/// A duty, as the workers know it.
+pub(crate) const fn duty(duty: cluster::Duty) -> Duty {
+    match duty {
+        cluster::Duty::Idle => Duty::Idle,
+        cluster::Duty::Primary => Duty::Primary,
+        cluster::Duty::Owner { primary } => Duty::Owner {
+            primary: primary.get(),
+        },
+        cluster::Duty::Relay { to } => Duty::Relay { to: to.get() },
+    }
+}
+
+/// The interface of a key that travels between units.
+pub(crate) fn interface_of(key: u32, interfaces: &[Interface]) -> Option<InterfaceId> {
+    (0..)
+        .map(InterfaceId)
+        .zip(interfaces)
+        .find(|(_, interface)| cluster::interface_key(&interface.name) == key)
+        .map(|(id, _)| id)
+}
+
+/// A distribution, as the workers of a unit with these interfaces know it.
+pub(crate) fn distribution(
+    distribution: &cluster::Distribution,
+    interfaces: &[Interface],
+) -> Distribution {
+    let station = |member: &cluster::Member, interface: &Interface| {
+        let key = cluster::interface_key(&interface.name);
+        let mut stations = member.stations.iter();
+        stations
+            .find(|station| station.interface == key)
+            .map(|station| station.mac)
+    };
+    let members = distribution.members.iter().map(|member| Member {
+        unit: member.unit.get(),
+        owns: member.owns,
+        stations: interfaces
+            .iter()
+            .map(|interface| station(member, interface))
+            .collect(),
+    });
+    Distribution {
+        pick: match distribution.pick {
+            cluster::Pick::InTurn => Pick::InTurn,
+            cluster::Pick::Random => Pick::Random,
+            cluster::Pick::Addresses => Pick::Addresses,
+            cluster::Pick::Tuple => Pick::Tuple,
+        },
+        slots: distribution.slots.iter().map(|unit| unit.get()).collect(),
+        members: members.collect(),
+    }
+}
+
 /// What of it may change while the unit runs.
 pub(crate) fn live(config: &Config) -> LiveSettings {
     LiveSettings {
@@ -234,5 +288,51 @@ fn policy(policy: &config::Policy) -> Policy {
             address: nat.address,
             port: nat.port,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_are_found_by_the_names_of_interfaces() {
+        let interface = |name: &str| Interface {
+            name: name.to_owned(),
+            role: InterfaceRole::Traffic,
+            mac: Mac::ZERO,
+            virtual_mac: None,
+            mtu: 1_500,
+            cluster_addresses: Vec::new(),
+            unit_address: None,
+        };
+        let interfaces = ["wan", "lan", "dmz"].map(interface);
+        let station = |name: &str, last| cluster::Station {
+            interface: cluster::interface_key(name),
+            mac: Mac([2, 0, 0, 0, 0, last]),
+        };
+        let [Some(first), Some(second)] = [1, 2].map(UnitId::new) else {
+            panic!("ids of units");
+        };
+        let from = cluster::Distribution {
+            pick: cluster::Pick::Tuple,
+            slots: vec![second, first, second],
+            members: vec![cluster::Member {
+                unit: second,
+                owns: true,
+                stations: vec![station("lan", 1), station("wan", 2)],
+            }],
+        };
+        let to = distribution(&from, &interfaces);
+        assert_eq!(
+            (to.pick, to.slots.as_slice()),
+            (Pick::Tuple, &[2, 1, 2][..])
+        );
+        let last = |id| to.station(2, InterfaceId(id)).map(|mac| mac.0[5]);
+        assert_eq!([last(0), last(1), last(2)], [Some(2), Some(1), None]);
+        assert!(to.owns(2) && !to.owns(1));
+        let key = cluster::interface_key("dmz");
+        assert_eq!(interface_of(key, &interfaces), Some(InterfaceId(2)));
+        assert_eq!(interface_of(key + 1, &interfaces), None);
     }
 }

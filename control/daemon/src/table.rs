@@ -61,6 +61,14 @@ impl Table {
             .sum()
     }
 
+    /// Sessions in all shards that `unit` owns.
+    pub(crate) fn owned(&self, unit: u8) -> u64 {
+        self.readers
+            .iter()
+            .map(|reader| u64::from(reader.owned(unit)))
+            .sum()
+    }
+
     /// Sessions that fit into all shards.
     pub(crate) fn capacity(&self) -> u64 {
         self.readers

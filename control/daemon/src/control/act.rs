@@ -1,15 +1,18 @@
 //! What the cluster's state machine wants done.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use api::EventLevel;
 use cluster::{Action, Delta, Event, Role, Time};
 use config::NextHop;
-use forward::{Duty, TableCommand};
+use forward::{Duty, Evidence, TableCommand};
 
 use super::Control;
 use crate::announce::announcements;
 use crate::clock::tick;
 use crate::host::Outlet;
-use crate::plan::interface_id;
+use crate::plan::{self, interface_id};
 
 impl Control {
     pub(super) fn act(&mut self, now: Time) {
@@ -27,7 +30,9 @@ impl Control {
                 Action::Promote { term } => self.promote(term, now),
                 Action::Demote { role, term } => self.demote(role, term, now),
                 Action::RoleChanged { role, term } => self.tell_transition(role, term, now),
-                Action::Duty { .. } | Action::Distribute(_) | Action::Neighbours { .. } => {}
+                Action::Duty { duty, term } => self.take_duty(plan::duty(duty), term, now),
+                Action::Distribute(distribution) => self.distribute(&distribution),
+                Action::Neighbours { entries, .. } => self.learn_neighbours(&entries, now),
                 Action::Announce => self.announce(),
                 // Only where a witness is configured.
                 Action::Lease(_) => {}
@@ -42,11 +47,41 @@ impl Control {
         self.push_deferred();
     }
 
-    /// The snapshot first, so that what the announcements bring finds workers that forward.
+    /// The snapshot first, so that what the announcements bring finds workers that forward. A unit that
+    /// relays still gets what the switches send to the virtual MACs.
+    fn take_duty(&mut self, duty: Duty, term: u32, now: Time) {
+        let snapshot = self.snapshot.current().with_duty(duty, term);
+        self.snapshot.publish(snapshot);
+        let receives = matches!(duty, Duty::Primary | Duty::Relay { .. });
+        self.filter_virtual_macs(receives, now);
+    }
+
+    /// Publishes which unit gets which new session, and where units are reached.
+    fn distribute(&mut self, distribution: &cluster::Distribution) {
+        let snapshot = self.snapshot.current();
+        let distribution = plan::distribution(distribution, &snapshot.interfaces);
+        self.snapshot
+            .publish(snapshot.with_distribution(Arc::new(distribution)));
+    }
+
+    /// Believes what the primary has resolved.
+    fn learn_neighbours(&mut self, entries: &[cluster::Neighbour], now: Time) {
+        let snapshot = self.snapshot.current();
+        for entry in entries {
+            let IpAddr::V4(address) = entry.address else {
+                continue;
+            };
+            if let Some(interface) = plan::interface_of(entry.interface, &snapshot.interfaces) {
+                let evidence = Evidence::Told;
+                self.host
+                    .resolver
+                    .learn(interface, address, entry.mac, evidence, tick(now));
+            }
+        }
+    }
+
     fn promote(&mut self, term: u32, now: Time) {
-        let promoted = self.snapshot.current().with_duty(Duty::Primary, term);
-        self.snapshot.publish(promoted);
-        self.filter_virtual_macs(true, now);
+        self.take_duty(Duty::Primary, term, now);
         for route in &self.config.routes {
             if let NextHop::Gateway { interface, address } = route.next_hop {
                 self.host
@@ -58,9 +93,7 @@ impl Control {
     }
 
     fn demote(&mut self, role: Role, term: u32, now: Time) {
-        let demoted = self.snapshot.current().with_duty(Duty::Idle, term);
-        self.snapshot.publish(demoted);
-        self.filter_virtual_macs(false, now);
+        self.take_duty(Duty::Idle, term, now);
         self.tell_transition(role, term, now);
     }
 
@@ -71,6 +104,9 @@ impl Control {
             let Some(mac) = interface.virtual_mac else {
                 continue;
             };
+            if own == side.mac_filter.is_some() {
+                continue;
+            }
             let filter = if own {
                 side.port.add_mac(mac.0).map(Some)
             } else {

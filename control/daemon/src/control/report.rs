@@ -7,7 +7,7 @@ use api::{
     LinkState, LinkView, NeighbourView, Peer, PolicyView, Role, RouteView, SessionCount, Status,
     StreamView, SyncPeerView, SyncView, TransitionView, UnitView, Why,
 };
-use cluster::{LinkKind, PeerStatus, UnitId};
+use cluster::{LinkKind, PeerStatus, RangeSet, UnitId};
 use config::{Action, InterfaceRole, NextHop, Policy, Protocol, Zone};
 use dpdk::MacFilter;
 use forward::{InterfaceId, NeighbourState, Snapshot, WorkerCounters};
@@ -18,6 +18,7 @@ use super::Control;
 use crate::clock::Clock;
 use crate::moment::rfc3339;
 use crate::plan::SOFTWARE;
+use crate::sessions::Copies;
 
 impl Control {
     pub(crate) fn status(&self) -> Status {
@@ -150,18 +151,25 @@ impl Control {
                 .collect(),
             synced: node.synced,
             lag: 0,
+            lag_ms: 0,
+            weight: self.config.unit.weight,
+            slots: self.slots_of(node.unit.get()),
+            owned: self.owned(),
+            share_permille: 0,
             config_match: true,
             software: SOFTWARE.to_owned(),
         };
         let mut units: Vec<_> = node.peers.iter().map(|peer| self.peer(peer)).collect();
         units.push(own);
         units.sort_by_key(|unit| unit.unit);
+        share_out(&mut units);
         ClusterView {
             cluster: self.config.cluster.id,
             unit: node.unit.get(),
             term: node.term,
             primary: node.primary.map(UnitId::get),
-            schedule: "none".to_owned(),
+            schedule: self.config.cluster.schedule.name().to_owned(),
+            slots: u32::try_from(self.current().distribution.slots.len()).unwrap_or(u32::MAX),
             units,
         }
     }
@@ -187,9 +195,21 @@ impl Control {
                 .collect(),
             synced: peer.synced,
             lag: peer.lag.deltas,
+            lag_ms: milliseconds(peer.lag.age),
+            weight: 0,
+            slots: self.slots_of(peer.unit.get()),
+            owned: peer.load.owned.into(),
+            share_permille: 0,
             config_match: peer.configuration_agrees,
             software: peer.software.clone(),
         }
+    }
+
+    /// How many slots of the schedule are a unit's.
+    fn slots_of(&self, unit: u8) -> u32 {
+        let snapshot = self.current();
+        let slots = snapshot.distribution.slots.iter();
+        u32::try_from(slots.filter(|&&of| of == unit).count()).unwrap_or(u32::MAX)
     }
 
     fn link_name(&self, link: cluster::LinkId) -> String {
@@ -414,6 +434,31 @@ impl Control {
         }
     }
 
+    /// Who holds copies of this unit's sessions: units that are in step, with the ranges in which they
+    /// may lack something. Asked after sessions were read, it is true of each of them.
+    pub(crate) fn copies(&self) -> Copies {
+        let node = self.node.status(self.clock.now());
+        // What the workers have told and nobody has read yet is on its way to no one.
+        let unread = self.workers.iter().any(|worker| !worker.deltas.is_empty());
+        let lacking = |peer: &PeerStatus| {
+            if unread {
+                RangeSet::ALL
+            } else {
+                self.node.synchronisation().unconfirmed(peer.unit)
+            }
+        };
+        let peers = node.peers.iter().filter(|peer| peer.alive && peer.synced);
+        Copies {
+            unit: node.unit.get(),
+            peers: peers.map(|peer| (peer.unit.get(), lacking(peer))).collect(),
+        }
+    }
+
+    /// Sessions that this unit owns.
+    pub(crate) fn owned(&self) -> u64 {
+        self.table.owned(self.config.unit.id)
+    }
+
     /// Names of the policies, by their number in sessions.
     pub(crate) fn policy_names(&self) -> Vec<String> {
         self.config
@@ -426,6 +471,16 @@ impl Control {
     /// The snapshot that the workers follow.
     pub(super) fn current(&self) -> std::sync::Arc<Snapshot> {
         self.snapshot.current()
+    }
+}
+
+/// Tells each living unit its part of the sessions that they own together.
+fn share_out(units: &mut [UnitView]) {
+    let alive = |unit: &&mut UnitView| unit.alive;
+    let total: u64 = units.iter_mut().filter(alive).map(|unit| unit.owned).sum();
+    for unit in units.iter_mut().filter(alive) {
+        let permille = unit.owned.saturating_mul(1_000) / total.max(1);
+        unit.share_permille = u16::try_from(permille).unwrap_or(1_000);
     }
 }
 
