@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::EventLevel;
 use cluster::{Action, Delta, Event, Role, Time};
 use config::NextHop;
-use forward::{Duty, Evidence, TableCommand};
+use forward::{Duty, Evidence, NeighbourState, TableCommand};
 
 use super::Control;
 use crate::announce::announcements;
@@ -183,7 +183,25 @@ impl Control {
             .run(&snapshot, tick(now), &mut self.counters, &mut self.outgoing);
         if let Some(neighbours) = self.host.resolver.take_changed() {
             self.neighbours.publish(neighbours);
+            self.tell_neighbours(now);
         }
+    }
+
+    /// Hands the cluster all that is resolved here; a primary tells the other units.
+    fn tell_neighbours(&mut self, now: Time) {
+        let interfaces = &self.snapshot.current().interfaces;
+        let known = self.host.resolver.iter(tick(now));
+        let known = known.filter(|entry| entry.state != NeighbourState::Incomplete);
+        let told = known.filter_map(|entry| {
+            let neighbour = entry.neighbour;
+            let interface = interfaces.get(neighbour.interface.index())?;
+            Some(cluster::Neighbour {
+                interface: cluster::interface_key(&interface.name),
+                address: IpAddr::V4(neighbour.address),
+                mac: neighbour.mac,
+            })
+        });
+        self.node.handle_neighbours(&told.collect::<Vec<_>>());
     }
 
     fn describe(&self, event: &Event) -> String {

@@ -190,7 +190,7 @@ impl Control {
         self.node.handle_load(
             Load {
                 sessions: u32::try_from(self.table.len()).unwrap_or(u32::MAX),
-                owned: 0,
+                owned: u32::try_from(self.owned()).unwrap_or(u32::MAX),
                 capacity: u32::try_from(self.table.capacity()).unwrap_or(u32::MAX),
                 packets_per_second: u64::try_from(rate).unwrap_or(u64::MAX),
                 busy_permille: 0,

@@ -196,7 +196,7 @@ impl Control {
             synced: peer.synced,
             lag: peer.lag.deltas,
             lag_ms: milliseconds(peer.lag.age),
-            weight: 0,
+            weight: peer.weight,
             slots: self.slots_of(peer.unit.get()),
             owned: peer.load.owned.into(),
             share_permille: 0,
