@@ -38,9 +38,9 @@ impl Table {
         self.private = Arc::new(private.map(|(number, _)| number).collect());
     }
 
-    /// True for sessions that the peers get.
+    /// True for sessions that the peers get: none of what was only handed to one of them.
     pub(crate) fn is_copied(&self, session: &Session) -> bool {
-        !self.private.contains(&session.policy)
+        !session.is_provisional() && !self.private.contains(&session.policy)
     }
 
     /// Goes by other idle times; returns those it went by.

@@ -1,17 +1,20 @@
 //! What the way of a plain packet needs of an interface: a few words, derived from the
-//! [`Interface`] and the unit's role when they are published, not for each packet.
+//! [`Interface`] and the unit's duty when they are published, not for each packet.
 
 use packet::Mac;
 use packet::ethernet::Stations;
 
+use crate::distribution::Duty;
 use crate::interface::{Interface, InterfaceRole};
 
 /// An interface, as nearly every packet sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attachment {
-    /// The stations whose frames are taken in: the unit's and, while primary, the virtual one. Both
+    /// The stations whose frames are taken in: the unit's and, of a primary, the virtual one. Both
     /// are [`NOBODY`] where no packets of users are forwarded.
     stations: [u64; 2],
+    /// Only what other units send is taken in.
+    pub(crate) from_units: bool,
     /// The station that frames leave from.
     source: Mac,
     /// Largest IP datagram that may leave, in bytes.
@@ -24,12 +27,14 @@ const DESTINATION_AND_GROUP: u64 = 0x0001_ffff_ffff_ffff;
 const NOBODY: u64 = u64::MAX;
 
 impl Attachment {
-    pub(crate) fn new(interface: &Interface, primary: bool) -> Self {
-        let carries_users = primary && interface.role == InterfaceRole::Traffic;
+    pub(crate) fn new(interface: &Interface, duty: Duty) -> Self {
+        let carries_users = duty.takes_users() && interface.role == InterfaceRole::Traffic;
         let station = |mac: Option<Mac>| mac.filter(|_| carries_users).map_or(NOBODY, Mac::word);
+        let shared = interface.virtual_mac.filter(|_| duty.takes_virtual());
         Self {
-            stations: [station(Some(interface.mac)), station(interface.virtual_mac)],
-            source: interface.source_mac(primary),
+            stations: [station(Some(interface.mac)), station(shared)],
+            from_units: matches!(duty, Duty::Owner { .. }),
+            source: interface.source_mac(duty.is_primary()),
             mtu: interface.mtu,
         }
     }
@@ -78,19 +83,25 @@ mod tests {
     }
 
     #[test]
-    fn only_the_primary_takes_users_frames_in_and_only_its_own() {
+    fn users_frames_are_taken_in_by_whose_duty_it_is_and_only_its_own() {
         let host = Mac([2, 0, 0, 0, 8, 8]);
         let lan = interface(InterfaceRole::Traffic, Some(SHARED));
-        let primary = Attachment::new(&lan, true);
+        let primary = Attachment::new(&lan, Duty::Primary);
         assert!(takes_in(&primary, UNIT, host) && takes_in(&primary, SHARED, host));
         for foreign in [host, Mac([3, 0, 0, 0, 0, 1]), Mac([0xff; 6]), Mac([0; 6])] {
             assert!(!takes_in(&primary, foreign, host), "{foreign}");
         }
         assert!(!takes_in(&primary, UNIT, Mac([3, 0, 0, 0, 8, 8])));
-        let bare = Attachment::new(&interface(InterfaceRole::Traffic, None), true);
+        let bare = Attachment::new(&interface(InterfaceRole::Traffic, None), Duty::Primary);
         assert!(takes_in(&bare, UNIT, host) && !takes_in(&bare, SHARED, host));
         let sync = interface(InterfaceRole::Sync, None);
-        for nowhere in [Attachment::new(&lan, false), Attachment::new(&sync, true)] {
+        let owner = Attachment::new(&lan, Duty::Owner { primary: 1 });
+        assert!(takes_in(&owner, UNIT, host) && !takes_in(&owner, SHARED, host));
+        assert!(owner.from_units && !primary.from_units);
+        let relay = Attachment::new(&lan, Duty::Relay { to: 1 });
+        assert!(takes_in(&relay, UNIT, host) && takes_in(&relay, SHARED, host));
+        let idle = Attachment::new(&lan, Duty::Idle);
+        for nowhere in [idle, Attachment::new(&sync, Duty::Primary)] {
             assert!(!takes_in(&nowhere, UNIT, host) && !takes_in(&nowhere, SHARED, host));
             assert!(!takes_in(&nowhere, Mac([0xff; 6]), Mac([0xff; 6])));
         }
@@ -100,8 +111,14 @@ mod tests {
     fn frames_leave_from_the_virtual_station_while_primary() {
         let lan = interface(InterfaceRole::Traffic, Some(SHARED));
         let host = Mac([2, 0, 0, 0, 8, 8]);
-        for (primary, source) in [(true, SHARED), (false, UNIT)] {
-            let stations = Attachment::new(&lan, primary).stations_to(host);
+        let others = [
+            Duty::Idle,
+            Duty::Owner { primary: 1 },
+            Duty::Relay { to: 1 },
+        ];
+        let sources = others.map(|duty| (duty, UNIT));
+        for (duty, source) in [(Duty::Primary, SHARED)].into_iter().chain(sources) {
+            let stations = Attachment::new(&lan, duty).stations_to(host);
             let expected = [host.0, source.0].concat();
             assert_eq!(stations.as_bytes(), expected);
         }

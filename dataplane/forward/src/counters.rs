@@ -57,7 +57,7 @@ counters! {
         Multicast = "multicast", "Multicast is not forwarded.";
         Broadcast = "broadcast", "Broadcasts are not forwarded (RFC 2644).";
         NotTraffic = "not_traffic", "A packet of users on an interface that carries none.";
-        NotPrimary = "not_primary", "A packet of users while this unit does not forward.";
+        NotPrimary = "not_primary", "A packet of users that is not this unit's to forward.";
         PolicyDefault = "policy_default", "No policy matches.";
         PolicyDeny = "policy_deny", "A policy says deny.";
         PolicyReject = "policy_reject", "A policy says reject.";
@@ -83,6 +83,8 @@ counters! {
         PuntFull = "punt_full", "The ring to the control core is full.";
         HandoverFull = "handover_full", "The ring to another worker is full.";
         HandoverStale = "handover_stale", "Handed over for a session that has ended since.";
+        RedirectStale = "redirect_stale", "Another unit passed it to this one, or was to have it, and no session is its.";
+        NoStation = "no_station", "The unit that processes it is not reached by the interface that it came in by.";
         NoInterface = "no_interface", "It names an interface that this worker has no port for.";
         TransmitFull = "transmit_full", "The transmit queue took no more.";
     }
@@ -108,6 +110,12 @@ counters! {
         DeltasOverflowed = "deltas_overflowed", "Changes that found the ring full: their range is marked for repair.";
         HandedOver = "handed_over", "Packets given to the worker that they belong to.";
         TakenOver = "taken_over", "Packets that another worker gave to this one.";
+        SessionsAssigned = "sessions_assigned", "New sessions handed to other units.";
+        SessionsReassigned = "sessions_reassigned", "Sessions handed to another unit because theirs owns none any more.";
+        ProvisionalExpired = "provisional_expired", "Sessions handed to other units that these never told of.";
+        Redirected = "redirected", "Packets passed to the units that process them.";
+        RedirectsTaken = "redirects_taken", "Packets that other units passed to this one.";
+        Relayed = "relayed", "Packets passed to the successor after a hand-over.";
         PuntedArp = "punted_arp", "ARP given to the control core.";
         PuntedHeartbeat = "punted_heartbeat", "Heartbeats given to the control core.";
         PuntedLocal = "punted_local", "Packets to the gateway's own addresses given to the control core.";

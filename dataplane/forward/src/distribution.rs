@@ -33,6 +33,18 @@ impl Duty {
     pub const fn is_primary(self) -> bool {
         matches!(self, Self::Primary)
     }
+
+    /// True when this unit takes packets of users in.
+    #[must_use]
+    pub const fn takes_users(self) -> bool {
+        !matches!(self, Self::Idle)
+    }
+
+    /// True when it takes those in that come to the virtual MACs.
+    #[must_use]
+    pub const fn takes_virtual(self) -> bool {
+        matches!(self, Self::Primary | Self::Relay { .. })
+    }
 }
 
 /// How the owner of a new session is picked from the slots.

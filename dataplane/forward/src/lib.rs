@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control core                                            worker (one per core)
-//!  Publisher<Snapshot>    configuration and role ───────▶  Worker::turn, for ever
+//!  Publisher<Snapshot>    configuration and duty ───────▶  Worker::turn, for ever
 //!  Publisher<Neighbours>  who is where ─────────────────▶
 //!  ControlRings           packets and changes of sessions, both ways, bounded
 //!  WorkerCounters         ◀───────────────────────── what happened, drops by reason
@@ -24,12 +24,14 @@ mod limiter;
 mod nat;
 mod neighbour;
 mod neighbours;
+mod picker;
 mod policy;
 mod port;
 mod publish;
 mod reassembly;
 mod rings;
 mod route;
+mod sharing;
 mod snapshot;
 mod ways;
 mod worker;

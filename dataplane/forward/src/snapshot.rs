@@ -15,8 +15,9 @@ use session::Session;
 use crate::attachment::Attachment;
 use crate::distribution::{Distribution, Duty};
 use crate::interface::{Interface, InterfaceId, InterfaceRole, MAX_INTERFACES};
-use crate::policy::{Policy, PolicySet};
+use crate::policy::{Policy, PolicySet, SourceNat};
 use crate::route::{Hop, Route, Routes};
+use crate::sharing::Sharing;
 
 /// EtherType of heartbeats unless configured: IEEE 802 local experimental 1.
 pub const HEARTBEAT_ETHERTYPE: u16 = 0x88b5;
@@ -106,6 +107,10 @@ pub struct Snapshot {
     attachments: Arc<[Attachment]>,
     /// Destinations that packets of users do not have.
     special: Arc<Special>,
+    /// Addresses that sources of users' packets are translated to.
+    translated: Arc<[Ipv4Addr]>,
+    /// What the distribution means to this unit under its duty.
+    sharing: Arc<Sharing>,
 }
 
 impl Snapshot {
@@ -130,10 +135,17 @@ impl Snapshot {
             term: 0,
             duty: Duty::Idle,
             distribution: Arc::default(),
+            attachments: attach(&settings.interfaces, Duty::Idle),
+            special: Arc::new(Special::of(&settings.interfaces, Duty::Idle)),
+            translated: translated(&settings.interfaces, &settings.policies),
+            sharing: Arc::new(Sharing::new(
+                &Distribution::default(),
+                settings.unit,
+                Duty::Idle,
+                settings.interfaces.len(),
+            )),
             policies: Arc::new(PolicySet::compile(settings.policies, &routes)),
             routes: Arc::new(routes),
-            attachments: attach(&settings.interfaces, false),
-            special: Arc::new(Special::of(&settings.interfaces, false)),
             interfaces: settings.interfaces.into(),
             steering: Arc::new(Steering::even(settings.workers)),
             heartbeat_ethertype: settings.heartbeat_ethertype,
@@ -144,21 +156,24 @@ impl Snapshot {
     /// The same configuration under another duty.
     #[must_use]
     pub fn with_duty(&self, duty: Duty, term: u32) -> Self {
-        let primary = duty.is_primary();
-        Self {
+        let next = Self {
             duty,
             term,
-            attachments: attach(&self.interfaces, primary),
-            special: Arc::new(Special::of(&self.interfaces, primary)),
+            attachments: attach(&self.interfaces, duty),
+            special: Arc::new(Special::of(&self.interfaces, duty)),
             ..self.clone()
-        }
+        };
+        next.with_distribution(Arc::clone(&self.distribution))
     }
 
     /// The same configuration and duty with another distribution of sessions.
     #[must_use]
     pub fn with_distribution(&self, distribution: Arc<Distribution>) -> Self {
+        let interfaces = self.interfaces.len();
+        let sharing = Sharing::new(&distribution, self.unit, self.duty, interfaces);
         Self {
             distribution,
+            sharing: Arc::new(sharing),
             ..self.clone()
         }
     }
@@ -179,6 +194,23 @@ impl Snapshot {
     #[inline]
     pub(crate) fn attachment(&self, id: InterfaceId) -> Option<&Attachment> {
         self.attachments.get(id.index())
+    }
+
+    /// What the distribution means to this unit.
+    #[inline]
+    pub(crate) fn sharing(&self) -> &Sharing {
+        &self.sharing
+    }
+
+    /// Tells apart what packets of one session may leave differently under: another one was built
+    /// from other settings or for another duty, and lies elsewhere.
+    pub(crate) fn ways_by(&self) -> usize {
+        self.attachments.as_ptr().addr()
+    }
+
+    /// True when sources of users' packets are translated to `address`.
+    pub(crate) fn is_translated(&self, address: Ipv4Addr) -> bool {
+        self.translated.contains(&address)
     }
 
     /// Worker whose shard a session belongs to: where its first packet arrives.
@@ -210,7 +242,8 @@ impl Snapshot {
         (egress.role == InterfaceRole::Traffic).then_some(hop)
     }
 
-    /// True when `address` is the gateway's own now, on any interface.
+    /// True when `address` is the gateway's own now, on any interface: nobody's packet goes there. The
+    /// cluster's addresses are, for a unit that takes packets of users in.
     #[must_use]
     pub fn is_local(&self, address: Ipv4Addr) -> bool {
         self.special.local.contains(&address)
@@ -232,12 +265,13 @@ struct Special {
 }
 
 impl Special {
-    fn of<'a>(interfaces: &'a [Interface], primary: bool) -> Self {
+    fn of<'a>(interfaces: &'a [Interface], duty: Duty) -> Self {
         let all = || {
             let of = |interface: &'a Interface| interface.addresses().map(move |a| (interface, a));
             interfaces.iter().flat_map(of)
         };
-        let local = all().filter(|(interface, own)| interface.owns(own.address, primary));
+        let local =
+            all().filter(|(interface, own)| interface.owns(own.address, duty.takes_users()));
         let broadcast = all().flat_map(|(_, own)| {
             let ends = [own.network.network(), own.network.broadcast()];
             ends.into_iter().filter(|end| own.is_broadcast(*end))
@@ -249,9 +283,24 @@ impl Special {
     }
 }
 
-fn attach(interfaces: &[Interface], primary: bool) -> Arc<[Attachment]> {
+fn attach(interfaces: &[Interface], duty: Duty) -> Arc<[Attachment]> {
     interfaces
         .iter()
-        .map(|interface| Attachment::new(interface, primary))
+        .map(|interface| Attachment::new(interface, duty))
         .collect()
+}
+
+/// Addresses that sources are translated to: those of the cluster, and what policies name.
+fn translated(interfaces: &[Interface], policies: &[Policy]) -> Arc<[Ipv4Addr]> {
+    let shared = interfaces
+        .iter()
+        .flat_map(|interface| &interface.cluster_addresses)
+        .map(|own| own.address);
+    let named = policies
+        .iter()
+        .filter_map(|policy| match policy.source_nat {
+            SourceNat::Address(address) => Some(address),
+            SourceNat::None | SourceNat::Masquerade => None,
+        });
+    shared.chain(named).collect()
 }

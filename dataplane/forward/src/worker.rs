@@ -1,9 +1,9 @@
 //! One worker: one core, one shard of the session table, one queue of every port.
 //!
 //! ```text
-//!  receive ─▶ parse ─▶ look up ─┬─▶ track ─▶ route ─▶ translate ─▶ transmit
-//!     ▲                         └─▶ admit ──▲
-//!  other workers                  (a miss)
+//!  receive ─▶ parse ─▶ look up ─▶ (assign) ─┬─▶ track ─▶ route ─▶ translate ─▶ transmit
+//!     ▲                              │      └─▶ admit ──▲
+//!  other workers                 other units   (a miss)
 //! ```
 //!
 //! Parsing, looking up and admission go through the burst one after the other, so that its cache
@@ -31,6 +31,7 @@ use crate::interface::InterfaceId;
 use crate::limiter::{Evictions, TokenBucket};
 use crate::nat::PortChooser;
 use crate::neighbours::Neighbours;
+use crate::picker::Picker;
 use crate::port::PortIo;
 use crate::publish::{Published, Subscription};
 use crate::reassembly::Datagrams;
@@ -40,7 +41,9 @@ use crate::ways::Ways;
 
 mod admit;
 mod answer;
+mod assign;
 mod classify;
+mod decision;
 mod forward;
 mod newcomer;
 mod opening;
@@ -76,7 +79,7 @@ pub struct WorkerParts<P> {
     pub readers: Vec<Reader>,
     /// Its ends of the rings.
     pub rings: WorkerRings,
-    /// Configuration and role.
+    /// Configuration and duty.
     pub snapshot: Published<Snapshot>,
     /// Resolved neighbours.
     pub neighbours: Published<Neighbours>,
@@ -88,7 +91,7 @@ pub struct WorkerParts<P> {
 pub struct Worker<P> {
     snapshot: Subscription<Snapshot>,
     neighbours: Subscription<Neighbours>,
-    /// Addresses of what the last turn went by.
+    /// Addresses of what the ways of the last turn went by.
     seen: (usize, usize),
     core: Core<P>,
 }
@@ -103,6 +106,7 @@ struct Core<P> {
     rings: WorkerRings,
     counters: Arc<WorkerCounters>,
     chooser: PortChooser,
+    picker: Picker,
     replies: TokenBucket,
     evictions: Evictions,
     datagrams: Datagrams,
@@ -145,6 +149,7 @@ impl<P: PortIo> Worker<P> {
                 rings: parts.rings,
                 counters: parts.counters,
                 chooser: PortChooser::default(),
+                picker: Picker::new(parts.index),
                 replies: TokenBucket::default(),
                 evictions: Evictions::default(),
                 datagrams: Datagrams::new(),
@@ -166,7 +171,7 @@ impl<P: PortIo> Worker<P> {
         };
         // What is subscribed to stays alive until it is replaced, so another value is elsewhere.
         let seen = (
-            std::ptr::from_ref(scene.snapshot).addr(),
+            scene.snapshot.ways_by(),
             std::ptr::from_ref(scene.neighbours).addr(),
         );
         if seen != self.seen {
@@ -244,6 +249,9 @@ impl<P: PortIo> Core<P> {
     fn run(&mut self, scene: &Scene<'_>, origin: Origin) {
         self.counters.happened(Event::Bursts);
         self.look_up();
+        if scene.snapshot.sharing().is_active() {
+            self.assign(scene);
+        }
         if self.batch.misses != 0 {
             self.admit(scene, origin);
         }

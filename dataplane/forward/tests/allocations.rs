@@ -8,9 +8,10 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use common::*;
-use forward::TableCommand;
+use forward::{Distribution, Member, Pick, TableCommand};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -47,12 +48,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-#[test]
-fn a_turn_allocates_nothing() {
+/// Allocations that the turns of a unit make under a distribution of sessions, and what it counted.
+fn allocations(distribution: Distribution) -> (u64, Counts) {
     let mut gateway = Gateway::new(Plan {
         workers: 2,
         ..Plan::narrow(1_000)
     });
+    let current = gateway.snapshot.current();
+    let next = current.with_distribution(Arc::new(distribution));
+    gateway.snapshot.publish(next);
     // Set-up on first use is over by then: the snapshot's reservation, the standard library's.
     for round in 0..4 {
         for (interface, frame) in frames::of_all_kinds(round) {
@@ -77,9 +81,32 @@ fn a_turn_allocates_nothing() {
         }
         gateway.punted();
     }
-    let counts = gateway.counts();
+    (allocations, gateway.counts())
+}
+
+#[test]
+fn a_turn_allocates_nothing() {
+    let (allocations, counts) = allocations(Distribution::default());
     for happened in frames::WHAT_ALL_KINDS_DO {
         assert!(counts.contains_key(happened), "{happened}: {counts:?}");
+    }
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn nor_does_one_that_passes_packets_to_other_units() {
+    let other = Member {
+        unit: 1,
+        owns: true,
+        stations: [LAN, WAN].map(|id| Some(units::own_mac(1, id))).to_vec(),
+    };
+    let (allocations, counts) = allocations(Distribution {
+        pick: Pick::InTurn,
+        slots: vec![UNIT, 1],
+        members: vec![other],
+    });
+    for happened in ["redirected", "sessions_assigned", "sessions_created"] {
+        assert!(counts[happened] > 10, "{happened}: {counts:?}");
     }
     assert_eq!(allocations, 0);
 }

@@ -11,12 +11,15 @@
 use arrayvec::ArrayVec;
 use dpdk::Mbuf;
 use packet::icmp::Problem;
-use packet::tcp::{self, Segment};
+use packet::tcp::Segment;
 use packet::{Fragment, Kind, Tuple, ipv4, toeplitz};
-use session::{Direction, Flags, Hit, Inserted, Key, Reader, Refused, Session, State};
+use session::{
+    Direction, Flags, Hit, Inserted, Key, Reader, Refused, Session, SessionId, State, Version,
+};
 
 use super::answer::Answer;
 use super::classify::group_drop;
+use super::decision::{Decision, Disposal, Fate};
 use super::newcomer::Newcomer;
 use super::opening::{Contest, Opening, Port, opening};
 use super::{Core, Origin, Scene};
@@ -24,41 +27,9 @@ use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::interface::InterfaceId;
 use crate::nat::{End, PortSpace};
-use crate::policy::{Match, PolicyAction, Question};
+use crate::policy::Question;
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, Handed, PuntReason};
-use crate::route::Hop;
-
-/// What was decided about a packet without a session.
-#[derive(Clone, Copy)]
-struct Decision {
-    /// The policy that matched.
-    policy: Option<u16>,
-    fate: Fate,
-}
-
-/// What becomes of a packet without a session.
-#[derive(Clone, Copy)]
-enum Fate {
-    /// It begins one under this policy, and leaves this way.
-    Begin(u16, Hop),
-    /// The same, and that one of the openings is its session's.
-    Ready(usize),
-    /// It gets none here.
-    Dispose(Disposal),
-}
-
-/// What becomes of a packet that gets no session here.
-#[derive(Clone, Copy)]
-enum Disposal {
-    /// It belongs to this worker.
-    HandOver(u16),
-    /// It is for the gateway itself.
-    Local,
-    Drop(Drop),
-    /// It is dropped, and its sender told.
-    Refuse(Drop, Answer),
-}
 
 /// Tells which tuples may belong to sessions that began in this burst: never misses one.
 #[derive(Default)]
@@ -70,6 +41,10 @@ impl Begun {
         let [.., far] = tuple.dst;
         let (word, bit) = Self::place(near, far, tuple.src_port ^ tuple.dst_port);
         self.0[word] |= bit;
+    }
+
+    fn add_both(&mut self, session: &Session) {
+        session.tuples.iter().for_each(|tuple| self.add(tuple));
     }
 
     fn may_have(&self, newcomer: &Newcomer) -> bool {
@@ -172,14 +147,18 @@ impl<P: PortIo> Core<P> {
         let mut lost = None;
         for (newcomer, next_hop) in newcomers.iter().zip(next_hops) {
             let mut decision = self.decide(scene, origin, newcomer, next_hop);
+            if scene.snapshot.sharing().is_active() {
+                self.share(scene, newcomer, &mut decision);
+            }
             if openings.len() < worth_it
                 && let Fate::Begin(policy, hop) = decision.fate
             {
                 let ahead = openings.len();
                 let contest = Contest::of(newcomer, policy, hop);
-                let ready = match lost == Some(contest) {
+                let ready = match lost == Some(contest) && decision.owner == scene.snapshot.unit {
                     true => Err(Drop::NatPortsExhausted),
-                    false => self.make_ready(scene, newcomer, policy, hop, ahead),
+                    false => opening(scene, newcomer, policy, hop, decision.owner)
+                        .and_then(|opening| self.make_ready(scene, newcomer, opening, ahead)),
                 };
                 decision.fate = match ready {
                     Ok(opening) => {
@@ -212,6 +191,7 @@ impl<P: PortIo> Core<P> {
     ) -> Decision {
         let dispose = |disposal| Decision {
             policy: None,
+            owner: scene.snapshot.unit,
             fate: Fate::Dispose(disposal),
         };
         if self.readers.len() > 1
@@ -237,7 +217,7 @@ impl<P: PortIo> Core<P> {
             hop,
         };
         match snapshot.policies.first_match(&question) {
-            Some(found) => decide_by(newcomer, &found),
+            Some(found) => Decision::by(newcomer, &found, snapshot.unit),
             None if local => dispose(Disposal::Local),
             None if hop.is_none() => dispose(Disposal::Refuse(
                 Drop::NoRoute,
@@ -245,6 +225,30 @@ impl<P: PortIo> Core<P> {
             )),
             None => dispose(Disposal::Drop(Drop::PolicyDefault)),
         }
+    }
+
+    /// Names the owner of a session that is to begin, and finds one for a packet that begins none here.
+    #[inline(never)]
+    fn share(&mut self, scene: &Scene<'_>, newcomer: &Newcomer, decision: &mut Decision) {
+        let disposal = match decision.fate {
+            Fate::Begin(..) => {
+                decision.owner = self.owner_of(scene, newcomer);
+                return;
+            }
+            Fate::Ready(_) | Fate::Dispose(Disposal::HandOver(_)) => return,
+            Fate::Dispose(disposal) => disposal,
+        };
+        let instead = match self.translator_of(scene, newcomer) {
+            Some(unit) => Disposal::Redirect(unit),
+            None if matches!(disposal, Disposal::Local)
+                && self.is_passed_on(scene, newcomer.position) =>
+            {
+                Disposal::Drop(Drop::RedirectStale)
+            }
+            None => return,
+        };
+        decision.policy = None;
+        decision.fate = Fate::Dispose(instead);
     }
 
     /// Whether another worker has the session, or should make it. A packet that was handed over is
@@ -286,11 +290,9 @@ impl<P: PortIo> Core<P> {
         &mut self,
         scene: &Scene<'_>,
         newcomer: &Newcomer,
-        policy: u16,
-        hop: Hop,
+        mut opening: Opening,
         ahead: usize,
     ) -> Result<Opening, Drop> {
-        let mut opening = opening(scene, newcomer, policy, hop)?;
         if opening.port == Port::Open {
             let end = self.end(scene, &opening.reply);
             if self.chooser.is_exhausted(&end, scene.now.tick) {
@@ -320,7 +322,7 @@ impl<P: PortIo> Core<P> {
         if progress.begun.may_have(newcomer)
             && let Some(hit) = self.shard.lookup_key(&self.batch.keys[position])
         {
-            self.batch.hits[position] = Some(hit);
+            self.follow(scene, position, hit);
             return;
         }
         if let Some(policy) = decision.policy {
@@ -331,7 +333,7 @@ impl<P: PortIo> Core<P> {
             (_, Some(reason)) => Err(Disposal::Drop(reason)),
             (Fate::Ready(number), None) => Ok(openings[number]),
             (Fate::Begin(policy, hop), None) => {
-                opening(scene, newcomer, policy, hop).map_err(Disposal::Drop)
+                opening(scene, newcomer, policy, hop, decision.owner).map_err(Disposal::Drop)
             }
         };
         let begun = opening.and_then(|opening| {
@@ -340,7 +342,7 @@ impl<P: PortIo> Core<P> {
         });
         let disposal = match begun {
             Ok(hit) => {
-                self.batch.hits[position] = Some(hit);
+                self.follow(scene, position, hit);
                 return;
             }
             Err(disposal) => disposal,
@@ -354,11 +356,21 @@ impl<P: PortIo> Core<P> {
         }
     }
 
+    /// Lets a packet go on with the session that began in this burst, here or at its owner.
+    #[inline]
+    fn follow(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) {
+        match scene.snapshot.sharing().is_active() {
+            true => self.follow_to_owner(scene, position, hit),
+            false => self.batch.hits[position] = Some(hit),
+        }
+    }
+
     /// Does away with a packet that gets no session here.
     fn dispose(&mut self, scene: &Scene<'_>, position: usize, disposal: Disposal, mbuf: Mbuf) {
         let ingress = self.batch.ingress[position];
         match disposal {
             Disposal::HandOver(worker) => self.hand_over(worker, ingress, mbuf),
+            Disposal::Redirect(unit) => self.redirect_to(scene, ingress, mbuf, unit),
             Disposal::Local => self.punt(PuntReason::Local, ingress, mbuf),
             Disposal::Drop(reason) => {
                 self.counters.lose(reason);
@@ -392,6 +404,9 @@ impl<P: PortIo> Core<P> {
         opening: Opening,
         progress: &mut Progress,
     ) -> Result<Hit, Drop> {
+        if opening.owner != scene.snapshot.unit {
+            return self.begin_elsewhere(scene, newcomer, opening, progress);
+        }
         let mut session = Session {
             tuples: [newcomer.tuple(), opening.reply],
             version: self.shard.next_version(scene.snapshot.term),
@@ -412,19 +427,9 @@ impl<P: PortIo> Core<P> {
             .enter(scene, &mut session, opening.port)
             .map_err(|refused| progress.refused(refused))?;
         if let Some(evicted) = evicted {
-            self.batch.evicted = true;
-            self.evictions.spend();
-            if self.evictions.left() == 0 {
-                // Nothing leaves the table during a burst: the next one would need room as well.
-                progress.refusal = Some(Drop::EvictionLimited);
-            }
-            self.counters.happened(Event::SessionsEvicted);
-            self.report(DeltaKind::Remove, id, &evicted);
+            self.give_way(scene, id, &evicted, progress);
         }
-        session
-            .tuples
-            .iter()
-            .for_each(|tuple| progress.begun.add(tuple));
+        progress.begun.add_both(&session);
         self.counters.happened(Event::SessionsCreated);
         if opening.flags.has(Flags::SOURCE_NAT) {
             self.counters.happened(Event::SourceNat);
@@ -434,6 +439,56 @@ impl<P: PortIo> Core<P> {
         }
         self.report(DeltaKind::Upsert, id, &session);
         Ok(Hit::new(id, Direction::Original))
+    }
+
+    /// Hands the session to another unit, and remembers that until this tells of it.
+    #[cold]
+    fn begin_elsewhere(
+        &mut self,
+        scene: &Scene<'_>,
+        newcomer: &Newcomer,
+        opening: Opening,
+        progress: &mut Progress,
+    ) -> Result<Hit, Drop> {
+        let session = Session {
+            tuples: [newcomer.tuple(), opening.reply],
+            version: Version::PROVISIONAL,
+            flags: opening.flags,
+            owner: opening.owner,
+            policy: opening.policy,
+            ..Session::default()
+        };
+        let Inserted { id, evicted } = self
+            .shard
+            .insert(session, scene.now.tick)
+            .map_err(|refused| progress.refused(Refusal::Table(refused)))?;
+        if let Some(evicted) = evicted {
+            self.give_way(scene, id, &evicted, progress);
+        }
+        progress.begun.add_both(&session);
+        self.counters.happened(Event::SessionsAssigned);
+        Ok(Hit::new(id, Direction::Original))
+    }
+
+    /// A half-open session has given way to the one that has its slot now. Peers hear of it from its
+    /// owner, and from the primary, without which none of its packets finds it any more.
+    fn give_way(
+        &mut self,
+        scene: &Scene<'_>,
+        id: SessionId,
+        evicted: &Session,
+        progress: &mut Progress,
+    ) {
+        self.batch.evicted = true;
+        self.evictions.spend();
+        if self.evictions.left() == 0 {
+            // Nothing leaves the table during a burst: the next one would need room as well.
+            progress.refusal = Some(Drop::EvictionLimited);
+        }
+        self.counters.happened(Event::SessionsEvicted);
+        if scene.snapshot.is_primary() || evicted.owner == scene.snapshot.unit {
+            self.report(DeltaKind::Remove, id, evicted);
+        }
     }
 
     /// The TCP segment at a position.
@@ -535,44 +590,4 @@ fn elsewhere(readers: &[Reader], here: u16, tuple: &Tuple) -> Option<u16> {
     (0u16..).zip(readers).find_map(|(worker, reader)| {
         (worker != here && reader.lookup(tuple).is_some()).then_some(worker)
     })
-}
-
-/// What the policy that matched makes of a packet.
-fn decide_by(newcomer: &Newcomer, found: &Match<'_>) -> Decision {
-    // Only what can begin a session is asked of a policy; the rest has lost its own.
-    let lost = match newcomer.kind {
-        Kind::IcmpError | Kind::IcmpQuery { request: false } => Some(Drop::IcmpNoSession),
-        _ if newcomer.fragment == Fragment::Later => Some(Drop::Fragment),
-        _ => None,
-    };
-    let fate = match (lost, found.policy.action) {
-        (Some(reason), _) => Fate::Dispose(Disposal::Drop(reason)),
-        (None, PolicyAction::Deny) => Fate::Dispose(Disposal::Drop(Drop::PolicyDeny)),
-        (None, PolicyAction::Reject) => {
-            let answer = match newcomer.kind {
-                Kind::Tcp => Answer::Reset,
-                _ => Answer::Icmp(Problem::Prohibited),
-            };
-            Fate::Dispose(Disposal::Refuse(Drop::PolicyReject, answer))
-        }
-        (None, PolicyAction::Allow) => {
-            if newcomer.kind == Kind::Tcp && !begins_connection(newcomer.tcp_flags) {
-                Fate::Dispose(Disposal::Drop(Drop::TcpNotSyn))
-            } else if newcomer.spent {
-                let answer = Answer::Icmp(Problem::TtlExceeded);
-                Fate::Dispose(Disposal::Refuse(Drop::TtlExceeded, answer))
-            } else {
-                Fate::Begin(found.index, found.hop)
-            }
-        }
-    };
-    Decision {
-        policy: lost.is_none().then_some(found.index),
-        fate,
-    }
-}
-
-/// True for a SYN and nothing else that matters to the state of a connection.
-fn begins_connection(flags: u8) -> bool {
-    flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
 }

@@ -1,5 +1,8 @@
 //! What a worker says to the sender of a packet that it does not forward.
 
+use std::net::Ipv4Addr;
+
+use dpdk::Mbuf;
 use packet::build::{self, Link};
 use packet::icmp::Problem;
 use packet::{Layout, ethernet};
@@ -29,20 +32,18 @@ impl<P: PortIo> Core<P> {
         layout: &Layout,
         answer: Answer,
     ) {
-        let Some(interface) = scene.snapshot.interface(ingress) else {
+        let snapshot = scene.snapshot;
+        let Some(interface) = snapshot.interface(ingress) else {
             return;
         };
         let Ok((header, _)) = ethernet::Header::ref_from_prefix(frame) else {
             return;
         };
-        let link = Link::new(
-            interface.source_mac(scene.snapshot.is_primary()),
-            header.source,
-        );
-        let from = layout
-            .tuple
-            .src_v4()
-            .and_then(|peer| interface.speaking_address(peer, scene.snapshot.is_primary()));
+        let own = interface.source_mac(snapshot.is_primary());
+        let link = Link::new(own, header.source);
+        let peer = layout.tuple.src_v4();
+        let from =
+            peer.and_then(|peer| interface.speaking_address(peer, snapshot.duty.takes_users()));
         let mut room = [0; build::ROOM];
         let built = match answer {
             Answer::Icmp(problem) => from
@@ -63,11 +64,35 @@ impl<P: PortIo> Core<P> {
             self.counters.happened(Event::RepliesLimited);
             return;
         };
-        if mbuf.copy_from_slice(reply) && self.egress.send(ingress, mbuf) {
+        if !mbuf.copy_from_slice(reply) {
+            return;
+        }
+        let sent = match snapshot.sharing().is_station(header.source, ingress) {
+            false => self.egress.send(ingress, mbuf),
+            true => self.answer_by_route(scene, ingress, peer, mbuf),
+        };
+        if sent {
             self.counters.happened(match answer {
                 Answer::Icmp(_) => Event::IcmpErrors,
                 Answer::Reset => Event::TcpResets,
             });
         }
+    }
+
+    /// Sends an answer to who sent what another unit passed on: the frame does not say where that is.
+    fn answer_by_route(
+        &mut self,
+        scene: &Scene<'_>,
+        ingress: InterfaceId,
+        peer: Option<Ipv4Addr>,
+        mbuf: Mbuf,
+    ) -> bool {
+        let way = peer.and_then(|peer| scene.snapshot.way_to(peer));
+        let egress = way.and_then(|hop| scene.snapshot.interface(hop.interface));
+        let (Some(hop), Some(egress)) = (way, egress) else {
+            return false;
+        };
+        self.transmit(scene, ingress, hop, egress, mbuf);
+        true
     }
 }

@@ -8,7 +8,8 @@ use packet::{Fragment, Kind, Layout, Mac, Malformed, toeplitz};
 
 use super::{Core, Origin, Scene};
 use crate::attachment::Attachment;
-use crate::counters::Drop;
+use crate::counters::{Drop, Event};
+use crate::distribution::Duty;
 use crate::interface::{Interface, InterfaceId, InterfaceRole};
 use crate::port::PortIo;
 use crate::rings::PuntReason;
@@ -34,11 +35,44 @@ impl<P: PortIo> Core<P> {
         frames: impl Iterator<Item = Mbuf>,
     ) {
         let attachment = scene.snapshot.attachment(ingress);
+        if attachment.is_some_and(|attachment| attachment.from_units) {
+            return self.parse_from_units(scene, origin, ingress, frames);
+        }
         for mbuf in frames {
             match attachment.and_then(|attachment| read_plain(attachment, &mbuf)) {
                 Some(plain) => self.batch.push_plain(ingress, mbuf, plain),
                 None => self.parse_general(scene, origin, ingress, mbuf),
             }
+        }
+    }
+
+    /// [`Core::parse`] for a unit that processes what other units pass to it.
+    fn parse_from_units(
+        &mut self,
+        scene: &Scene<'_>,
+        origin: Origin,
+        ingress: InterfaceId,
+        frames: impl Iterator<Item = Mbuf>,
+    ) {
+        let attachment = scene.snapshot.attachment(ingress);
+        for mbuf in frames {
+            let plain = attachment
+                .filter(|_| is_from_unit(scene.snapshot, ingress, mbuf.data()))
+                .and_then(|attachment| read_plain(attachment, &mbuf));
+            match plain {
+                Some(plain) => {
+                    self.count_taken(origin);
+                    self.batch.push_plain(ingress, mbuf, plain);
+                }
+                None => self.parse_general(scene, origin, ingress, mbuf),
+            }
+        }
+    }
+
+    /// Counts a packet that another unit passed to this one, once.
+    fn count_taken(&self, origin: Origin) {
+        if origin == Origin::Port {
+            self.counters.happened(Event::RedirectsTaken);
         }
     }
 
@@ -55,7 +89,11 @@ impl<P: PortIo> Core<P> {
             self.counters.lose(Drop::NoInterface);
             return;
         };
-        match classify(scene.snapshot, interface, &mbuf) {
+        let class = classify(scene.snapshot, ingress, interface, &mbuf);
+        if matches!(class, Class::Forward(_)) && matches!(scene.snapshot.duty, Duty::Owner { .. }) {
+            self.count_taken(origin);
+        }
+        match class {
             Class::Forward(layout) if layout.fragment == Fragment::None => {
                 self.batch.push(ingress, mbuf, &layout, layout.tuple);
             }
@@ -127,7 +165,18 @@ fn is_tagged(mbuf: &Mbuf) -> bool {
     mbuf.vlan().is_some_and(|tag| tag & 0x0fff != 0)
 }
 
-fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
+/// True for a frame from another unit's own MAC.
+fn is_from_unit(snapshot: &Snapshot, ingress: InterfaceId, frame: &[u8]) -> bool {
+    let source = frame.get(6..).and_then(|rest| rest.first_chunk());
+    source.is_some_and(|source| snapshot.sharing().is_station(Mac(*source), ingress))
+}
+
+fn classify(
+    snapshot: &Snapshot,
+    ingress: InterfaceId,
+    interface: &Interface,
+    mbuf: &Mbuf,
+) -> Class {
     let frame = mbuf.data();
     let Some(addresses) = frame.first_chunk::<12>() else {
         return Class::Malformed(Malformed::Truncated);
@@ -136,7 +185,7 @@ fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
     let (destination, source) = (Mac([a, b, c, d, e, f]), Mac([g, h, i, j, k, l]));
     if destination != interface.mac && !destination.is_group() {
         match Some(destination) == interface.virtual_mac {
-            true if snapshot.is_primary() => {}
+            true if snapshot.duty.takes_virtual() => {}
             // Promiscuous ports and switches that have not learnt yet show us the primary's frames.
             true => return Class::Drop(Drop::NotPrimary),
             false => return Class::Drop(Drop::ForeignMac),
@@ -155,7 +204,11 @@ fn classify(snapshot: &Snapshot, interface: &Interface, mbuf: &Mbuf) -> Class {
     }
     match layout.kind {
         Kind::Tcp | Kind::Udp | Kind::IcmpQuery { .. } | Kind::IcmpError | Kind::OtherIp => {
-            classify_ipv4(snapshot, interface, destination, layout)
+            let takes_users = match snapshot.duty {
+                Duty::Owner { .. } => is_from_unit(snapshot, ingress, frame),
+                duty => duty.takes_users(),
+            };
+            classify_ipv4(snapshot, interface, destination, layout, takes_users)
         }
         Kind::Arp => Class::Punt(PuntReason::Arp),
         Kind::Ipv6 => Class::Drop(Drop::Ipv6),
@@ -171,13 +224,15 @@ fn classify_ipv4(
     interface: &Interface,
     destination: Mac,
     layout: Layout,
+    takes_users: bool,
 ) -> Class {
     let carries_users = interface.role == InterfaceRole::Traffic;
-    if !(snapshot.is_primary() && carries_users) {
-        let to_unit = layout
+    let to_unit = !(snapshot.is_primary() && carries_users)
+        && layout
             .tuple
             .dst_v4()
             .is_some_and(|address| interface.owns(address, false));
+    if to_unit || !(takes_users && carries_users) {
         return match () {
             () if to_unit && !destination.is_group() => Class::Punt(PuntReason::Local),
             () if carries_users => Class::Drop(Drop::NotPrimary),

@@ -145,7 +145,7 @@ impl<P: PortIo> Core<P> {
 
     /// Addresses the frame to the next hop and sends it, or gives it to the control core to find out
     /// where that is.
-    fn transmit(
+    pub(super) fn transmit(
         &mut self,
         scene: &Scene<'_>,
         ingress: InterfaceId,

@@ -15,6 +15,8 @@ use crate::route::Hop;
 #[derive(Clone, Copy)]
 pub(super) struct Opening {
     pub(super) policy: u16,
+    /// The unit that is to own it.
+    pub(super) owner: u8,
     /// How its replies will arrive. The destination port may not be chosen yet.
     pub(super) reply: Tuple,
     pub(super) flags: Flags,
@@ -54,15 +56,18 @@ impl Contest {
     }
 }
 
-/// How replies of a new session will arrive: its packets reversed, after translation.
+/// How replies of a new session will arrive: its packets reversed, after translation. For a session of
+/// another unit, which chooses the port, the plain reverse stands for what is not known.
 pub(super) fn opening(
     scene: &Scene<'_>,
     newcomer: &Newcomer,
     index: u16,
     hop: Hop,
+    owner: u8,
 ) -> Result<Opening, Drop> {
     let mut opening = Opening {
         policy: index,
+        owner,
         reply: newcomer.tuple().reversed(),
         flags: Flags::default(),
         port: Port::Given,
@@ -84,9 +89,13 @@ pub(super) fn opening(
     if !has_ports(newcomer.protocol) && newcomer.protocol != ipv4::PROTOCOL_ICMP {
         return Err(Drop::NatProtocol);
     }
-    opening.reply.dst = address.to_ipv6_mapped().octets();
     opening.flags = opening.flags.with(Flags::SOURCE_NAT);
-    opening.port = Port::Open;
+    if owner == scene.snapshot.unit {
+        opening.reply.dst = address.to_ipv6_mapped().octets();
+        opening.port = Port::Open;
+    } else {
+        opening.reply = newcomer.tuple().reversed();
+    }
     Ok(opening)
 }
 

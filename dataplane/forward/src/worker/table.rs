@@ -6,6 +6,7 @@ use session::{Ageing, Applied, Hit, Invalid, Rewrite, Session, SessionId, Verdic
 
 use super::{COMMANDS_PER_TURN, Core, Scene, TIMERS_PER_TURN};
 use crate::counters::{Drop, Event};
+use crate::distribution::Duty;
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, DeltaNotice, TableCommand, WorkerRings};
 
@@ -74,7 +75,7 @@ impl<P: PortIo> Core<P> {
         }
         let (now, term) = (scene.now.tick, scene.snapshot.term);
         if self.shard.owner(hit) != scene.snapshot.unit {
-            self.adopt(scene, hit.id());
+            self.adopt(scene, hit.id())?;
         }
         let layout = &self.batch.layouts[position];
         let verdict = match layout.kind {
@@ -110,19 +111,29 @@ impl<P: PortIo> Core<P> {
         }
     }
 
-    /// Takes over the session of a unit that is primary no more.
+    /// Takes over the session of another unit: one that owns no more, or that the primary takes it from.
+    /// Nobody knows what has become of one that was only handed out.
     #[cold]
-    fn adopt(&mut self, scene: &Scene<'_>, id: SessionId) {
+    fn adopt(&mut self, scene: &Scene<'_>, id: SessionId) -> Result<(), Drop> {
         let snapshot = scene.snapshot;
+        if self.shard.is_provisional(id) {
+            self.shard.remove(id);
+            self.batch.evicted = true;
+            return Err(Drop::RedirectStale);
+        }
         self.shard
             .adopt(id, snapshot.unit, snapshot.term, scene.now.tick);
         self.counters.happened(Event::SessionsAdopted);
         let session = self.shard.session(id);
         self.report(DeltaKind::Upsert, id, &session);
+        Ok(())
     }
 
-    /// Reports a change that the table has by now.
+    /// Reports a change that the table has by now. Peers do not hear of provisional sessions.
     pub(super) fn report(&mut self, kind: DeltaKind, id: SessionId, session: &Session) {
+        if session.is_provisional() {
+            return;
+        }
         let lost = !notify(&mut self.rings, kind, id, session);
         self.counters.happened(Event::Deltas);
         if lost {
@@ -181,17 +192,22 @@ impl<P: PortIo> Core<P> {
         if self.aged >= now {
             return;
         }
-        // The primary is responsible for all sessions, those of dead owners included.
-        let decide =
-            |session: &Session| match (snapshot.is_primary(), session.owner == snapshot.unit) {
-                (false, _) => Ageing::Defer,
-                (true, false) => Ageing::Adopt,
-                (true, true) => Ageing::Normal,
-            };
+        // An owner is responsible for its sessions, and the primary for those of the dead as well.
+        let decide = |session: &Session| match (snapshot.duty, session.owner == snapshot.unit) {
+            _ if session.is_provisional() => Ageing::Normal,
+            (Duty::Primary, true) => Ageing::Normal,
+            (Duty::Owner { .. }, true) if snapshot.sharing().owns(session.owner) => Ageing::Normal,
+            (Duty::Primary, false) if !snapshot.sharing().owns(session.owner) => Ageing::Adopt,
+            _ => Ageing::Defer,
+        };
         let Self {
             rings, counters, ..
         } = self;
         let looked = self.shard.age(now, TIMERS_PER_TURN, decide, |id, session| {
+            if session.is_provisional() {
+                counters.happened(Event::ProvisionalExpired);
+                return;
+            }
             counters.happened(Event::SessionsExpired);
             counters.happened(Event::Deltas);
             if !notify(rings, DeltaKind::Remove, id, &session) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 pub mod frames;
+pub mod units;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
