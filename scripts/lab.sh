@@ -13,6 +13,8 @@
 #                                                     measure failovers, in a lab of its own
 #     scripts/lab.sh failover --peer keepalived [--runs N]
 #                                                     the same beside keepalived and conntrackd
+#     scripts/lab.sh faults [--seed S] [--faults N] [--units N] [--plan]
+#                                                     break units at random and follow every connection
 #     scripts/lab.sh join [--runs N] [--sessions N] [--json]
 #                                                     measure how soon a unit that starts holds everything
 #     scripts/lab.sh down                             remove everything
@@ -30,12 +32,12 @@ failover)
     case " $* " in *" --peer"*) scripts/setup.sh --test >&2 ;; esac
     build_programs >&2
     ;;
-up | join) build_programs >&2 ;;
+up | join | faults) build_programs >&2 ;;
 *) [ -x "$lab" ] || build_programs >&2 ;;
 esac
 
 case "$1" in
-failover | join) ;;
+failover | join | faults) ;;
 *) as_root "$lab" "$@"; exit ;;
 esac
 # An experiment that is interrupted leaves no lab behind.

@@ -363,7 +363,7 @@ impl Contender for Keepalived {
             term: 0,
         };
         match fault {
-            Fault::Kill | Fault::Silent => self.topology.set_isolated(unit, true)?,
+            Fault::Kill | Fault::Silent => self.topology.set_isolated(unit, true, true)?,
             Fault::Link => self.topology.set_link(unit, Segment::Lan, false)?,
             // Its own way to hand over: it says farewell with priority 0.
             Fault::Planned => self.process(unit, "keepalived")?.signal(Signal::TERM)?,
@@ -400,7 +400,7 @@ impl Contender for Keepalived {
                 }
                 self.kill_rest(unit)?;
                 self.prepare(unit)?;
-                self.topology.set_isolated(unit, false)?;
+                self.topology.set_isolated(unit, false, false)?;
                 self.start(unit)
             }
             Fault::Link => self.topology.set_link(unit, Segment::Lan, true),

@@ -19,6 +19,7 @@
 pub mod clock;
 pub mod demo;
 pub mod failover;
+pub mod faults;
 pub mod join;
 pub mod keepalived;
 mod lab;

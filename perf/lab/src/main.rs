@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use tidegate_lab::demo::Demonstration;
 use tidegate_lab::failover::{Comparison, Experiment, Fault, RUN_HEADING, Victim};
+use tidegate_lab::faults::{Trial, draw};
 use tidegate_lab::join::{JoinReport, Joining};
 use tidegate_lab::keepalived::KeepalivedSettings;
 use tidegate_lab::{Host, Lab, LabSettings, Segment, Unit, parse_unit, tool};
@@ -75,6 +76,23 @@ enum Command {
     },
     /// Break a unit again and again, and measure what its users notice.
     Failover(Failovers),
+    /// Break units at random, as a seed says, under load; follow every connection, and judge.
+    Faults {
+        /// The seed: the same draws the same faults.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many faults and repairs.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        faults: u32,
+        /// Print what would be done, and do nothing.
+        #[arg(long)]
+        plan: bool,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        size: Size,
+    },
     /// Restart a subordinate again and again, and measure how soon it holds every session.
     Join {
         /// How often.
@@ -151,9 +169,9 @@ enum Peer {
 /// How large a lab is and how its units are configured.
 #[derive(Debug, Args)]
 struct Size {
-    /// How many units.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
-    units: u8,
+    /// How many units: two, for random faults three, unless told otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+    units: Option<u8>,
     /// The schedule that distributes sessions.
     #[arg(long, default_value = "none")]
     schedule: String,
@@ -193,7 +211,7 @@ impl Size {
     fn settings(self, prefix: String) -> LabSettings {
         LabSettings {
             prefix,
-            units: self.units,
+            units: self.units.unwrap_or(2),
             schedule: self.schedule,
             heartbeat_interval: self.heartbeat_interval,
             heartbeat_loss: self.heartbeat_loss,
@@ -248,6 +266,26 @@ fn perform(command: Command, prefix: String) -> Result<()> {
             Some(Peer::Keepalived) => compare(failovers, prefix),
             None => measure(failovers, prefix),
         },
+        Command::Faults {
+            seed,
+            faults,
+            plan,
+            json,
+            mut size,
+        } => {
+            // Two units are never whole while one is broken; with three, faults can overlap.
+            size.units = size.units.or(Some(3));
+            let trial = Trial {
+                lab: size.settings(prefix),
+                seed,
+                faults: usize::try_from(faults)?,
+            };
+            if plan {
+                show_plan(&trial)
+            } else {
+                try_faults(&trial, json)
+            }
+        }
         Command::Join {
             runs,
             sessions,
@@ -405,6 +443,40 @@ fn compare(failovers: Failovers, prefix: String) -> Result<()> {
         writeln!(out, "\n{report}")?;
     }
     Ok(())
+}
+
+fn show_plan(trial: &Trial) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let steps = draw(trial.seed, trial.lab.units, trial.faults);
+    for (number, step) in (1..).zip(steps) {
+        writeln!(
+            out,
+            "{number:>4}  after {:>4} ms  {}",
+            step.pause.as_millis(),
+            step.action
+        )?;
+    }
+    Ok(())
+}
+
+/// Performs a trial; a violation is a failure.
+fn try_faults(trial: &Trial, json: bool) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let report = trial.perform(|step| {
+        if !json {
+            // A closed pipe is told by the last line; the lab has to come down first.
+            let _ = writeln!(out, "{step}");
+        }
+    })?;
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        writeln!(out, "\n{report}")?;
+    }
+    if report.violations.is_empty() {
+        return Ok(());
+    }
+    bail!("to repeat it: {}", trial.command())
 }
 
 fn show_joins(report: &JoinReport, json: bool) -> Result<()> {

@@ -245,14 +245,14 @@ impl Topology {
         self.load_in_switch(&cut_rules(unit, segment, from_unit, to_unit))
     }
 
-    /// Makes the switch drop everything from and to a unit, in all segments at one stroke, with the
-    /// carriers left up; or pass it again.
+    /// Makes the switch drop what comes from and goes to a unit, in all segments at one stroke, with
+    /// the carriers left up; or pass it again.
     ///
     /// # Errors
     ///
     /// When `nft` is missing or fails.
-    pub fn set_isolated(&self, unit: u8, isolated: bool) -> Result<()> {
-        let rules = Segment::ALL.map(|segment| cut_rules(unit, segment, isolated, isolated));
+    pub fn set_isolated(&self, unit: u8, from_unit: bool, to_unit: bool) -> Result<()> {
+        let rules = Segment::ALL.map(|segment| cut_rules(unit, segment, from_unit, to_unit));
         self.load_in_switch(&rules.concat())
     }
 

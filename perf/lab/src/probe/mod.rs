@@ -14,7 +14,7 @@ use crate::tool;
 
 /// Gives the calling thread a real-time priority (SCHED_RR), where the system permits it: a probe
 /// that waits for a core measures the waiting. Returns whether it was permitted.
-fn raise_priority() -> bool {
+pub(crate) fn raise_priority() -> bool {
     let thread = rustix::thread::gettid().as_raw_pid().to_string();
     tool::run("chrt", &["--rr", "--pid", "20", &thread]).is_ok()
 }
