@@ -34,10 +34,10 @@ use crate::probe::UdpStream;
 use crate::topology::Host;
 
 use capture::Capture;
-use oracle::{Mark, Oracle, Testimony};
+pub use oracle::{Casualty, Mark, Oracle, Testimony};
 use schedule::Condition;
 pub use schedule::{Action, Step, draw};
-use sightings::{Doubled, Watch};
+pub use sightings::{Doubled, Watch};
 
 /// How long a step waits until the units that it leaves hold everything.
 const COVER_LIMIT: Duration = Duration::from_secs(15);
@@ -105,6 +105,8 @@ struct Course<'a> {
     marks: Vec<Mark>,
     /// When units were let loose that may take themselves for the primary.
     loose: Vec<Instant>,
+    /// What was done when, as far as it has been.
+    history: Vec<(Instant, String)>,
     violations: Vec<String>,
 }
 
@@ -162,14 +164,15 @@ impl Trial {
             condition: Condition::sound(self.lab.units),
             marks: Vec::new(),
             loose: Vec::new(),
+            history: Vec::new(),
             violations: Vec::new(),
         };
         let (mut steps, mut offsets) = (Vec::new(), Vec::new());
         for (number, step) in (1..).zip(draw(self.seed, self.lab.units, self.faults)) {
             thread::sleep(step.pause);
-            course.check_processes(&format!("before step {number}, {}", step.action));
+            course.check_processes();
             offsets.push(stream.offered());
-            let report = course.take(step.action);
+            let report = course.take(&format!("step {number}, "), step.action);
             observe(&describe(number, &report));
             steps.push(report);
         }
@@ -209,7 +212,7 @@ impl Trial {
 }
 
 impl Course<'_> {
-    fn take(&mut self, action: Action) -> StepReport {
+    fn take(&mut self, number: &str, action: Action) -> StepReport {
         let mut report = StepReport {
             action: action.to_string(),
             waited_ms: 0.0,
@@ -222,6 +225,8 @@ impl Course<'_> {
             None => Ok(None),
         };
         report.waited_ms = (clock::now() - asked).as_secs_f64() * 1e3;
+        self.history
+            .push((clock::now(), format!("{number}{action}")));
         let done = covered.and_then(|certain| {
             if let Some(certain) = certain {
                 let at = clock::now();
@@ -318,10 +323,11 @@ impl Course<'_> {
     }
 
     /// A unit whose process is gone though nobody ended it.
-    fn check_processes(&mut self, when: &str) {
+    fn check_processes(&mut self) {
         for unit in self.lab.units() {
             if self.condition.runs(unit.id()) && unit.process().is_none() {
-                let text = format!("{} ended by itself {when}", unit.name());
+                let after = self.tell_cause(clock::now());
+                let text = format!("{} ended by itself, {after}", unit.name());
                 self.violations.push(text);
                 self.condition.apply(Action::Kill(unit.id()));
             }
@@ -331,7 +337,7 @@ impl Course<'_> {
     /// Repairs everything and waits until the cluster is whole.
     fn mend_all(&mut self) {
         for repair in self.condition.repairs() {
-            let report = self.take(repair);
+            let report = self.take("the repair, ", repair);
             if let Some(error) = report.left_out {
                 self.violations.push(format!("{repair} failed: {error}"));
             }
@@ -340,7 +346,7 @@ impl Course<'_> {
             let text = format!("the cluster is not whole in the end: {error:#}");
             self.violations.push(text);
         }
-        self.check_processes("in the end");
+        self.check_processes();
     }
 
     fn judge_doubled(&mut self, doubled: &[Doubled], detection: Duration) {
@@ -358,10 +364,21 @@ impl Course<'_> {
             });
             if !loose {
                 self.violations.push(format!(
-                    "{mac} was behind {port} again {:.1} ms after it moved to {between}",
-                    after.as_secs_f64() * 1e3
+                    "{mac} was behind {port} again {:.1} ms after it moved to {between}, {}",
+                    after.as_secs_f64() * 1e3,
+                    self.tell_cause(*at)
                 ));
             }
+        }
+    }
+
+    /// What had been done last at a time.
+    fn tell_cause(&self, at: Instant) -> String {
+        match self.history.iter().rfind(|(time, _)| *time <= at) {
+            Some((time, what)) => {
+                format!("{:.1} ms after {what}", (at - *time).as_secs_f64() * 1e3)
+            }
+            None => "before any step".to_owned(),
         }
     }
 
@@ -372,14 +389,14 @@ impl Course<'_> {
             .iter()
             .partition(|casualty| casualty.is_excused(&self.marks));
         for casualty in lost {
-            let before = self.marks.iter().filter(|mark| mark.at < casualty.at);
-            self.violations.push(format!(
-                "{} was lost: {}, noticed {:.1} s after it began; {} faults had happened",
+            let text = format!(
+                "{} was lost: {}, {:.1} s after it began, {}",
                 casualty.who,
                 casualty.what,
                 (casualty.at - casualty.began.0).as_secs_f64(),
-                before.count()
-            ));
+                self.tell_cause(casualty.at)
+            );
+            self.violations.push(text);
         }
         excused.len()
     }

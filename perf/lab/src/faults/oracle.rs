@@ -45,7 +45,7 @@ const MESSAGE: u64 = 1_400;
 const FLOW_INTERVAL: Duration = Duration::from_millis(50);
 /// How long an exchange may take before the connection counts as lost. TCP doubles its
 /// retransmission timeout, so this has to be several times the longest outage.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a connection may take to be opened.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How often threads look whether they are to end.
@@ -53,27 +53,30 @@ const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A fault: what began before `certain` was acknowledged by a unit that survived it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
-    pub(crate) certain: Instant,
-    pub(crate) at: Instant,
+pub struct Mark {
+    /// What began before this was acknowledged.
+    pub certain: Instant,
+    /// When the fault was over.
+    pub at: Instant,
 }
 
 /// A connection that did not go on.
 #[derive(Clone, Debug)]
-pub(crate) struct Casualty {
+pub struct Casualty {
     /// Which, in words.
-    pub(crate) who: String,
+    pub who: String,
     /// Its session began between these two.
-    pub(crate) began: (Instant, Instant),
+    pub began: (Instant, Instant),
     /// When it was noticed.
-    pub(crate) at: Instant,
+    pub at: Instant,
     /// What was noticed.
-    pub(crate) what: String,
+    pub what: String,
 }
 
 impl Casualty {
     /// Whether a fault explains it: the session may have begun too late to be acknowledged.
-    pub(crate) fn is_excused(&self, marks: &[Mark]) -> bool {
+    #[must_use]
+    pub fn is_excused(&self, marks: &[Mark]) -> bool {
         let (first, last) = self.began;
         marks
             .iter()
@@ -83,22 +86,22 @@ impl Casualty {
 
 /// What the oracle saw.
 #[derive(Debug, Default)]
-pub(crate) struct Testimony {
+pub struct Testimony {
     /// TCP connections that were opened.
-    pub(crate) opened: u64,
+    pub opened: u64,
     /// Attempts to open one that failed.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// Bytes that were compared.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// UDP flows.
-    pub(crate) flows: u64,
+    pub flows: u64,
     /// Connections and flows that did not go on.
-    pub(crate) casualties: Vec<Casualty>,
+    pub casualties: Vec<Casualty>,
 }
 
 /// Running connections.
 #[derive(Debug)]
-pub(crate) struct Oracle {
+pub struct Oracle {
     shared: Arc<Shared>,
     serving: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
@@ -122,7 +125,7 @@ impl Oracle {
     /// # Errors
     ///
     /// When one of the long-lived ones cannot be opened.
-    pub(crate) fn start(client: &Namespace, server: &Namespace, seed: u64) -> Result<Self> {
+    pub fn start(client: &Namespace, server: &Namespace, seed: u64) -> Result<Self> {
         let serving = Arc::new(AtomicBool::new(true));
         let servers = serve(server, &serving)?;
         let shared = Arc::new(Shared {
@@ -159,7 +162,8 @@ impl Oracle {
     }
 
     /// How many connections and flows are there at least, each a session.
-    pub(crate) fn sessions() -> u64 {
+    #[must_use]
+    pub fn sessions() -> u64 {
         BUSY + IDLE + FLOWS
     }
 
@@ -168,7 +172,7 @@ impl Oracle {
     /// # Errors
     ///
     /// When a thread panicked.
-    pub(crate) fn finish(self) -> Result<Testimony> {
+    pub fn finish(self) -> Result<Testimony> {
         self.shared.finish.store(true, Ordering::Release);
         for thread in self.clients {
             thread.thread().unpark();

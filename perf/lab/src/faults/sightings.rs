@@ -22,7 +22,7 @@ const VIRTUAL: &str = "02:74:67:";
 
 /// A virtual MAC that was at two ports at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Doubled {
+pub struct Doubled {
     /// When it returned.
     pub at: Instant,
     /// The MAC.
@@ -98,15 +98,19 @@ impl Sightings {
 
 /// A watch over the switch's learning.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     monitor: Child,
     reader: JoinHandle<()>,
     sightings: Arc<Mutex<Sightings>>,
 }
 
 impl Watch {
-    /// Watches the bridges in the namespace of the switch.
-    pub(crate) fn start(switch: &Namespace, window: Duration) -> Result<Self> {
+    /// Watches the bridges in the namespace of the switch. A return within `window` counts.
+    ///
+    /// # Errors
+    ///
+    /// When `bridge` or `chrt` are missing.
+    pub fn start(switch: &Namespace, window: Duration) -> Result<Self> {
         // With a real-time priority: what is read late seems to have happened at once.
         let mut command = switch.command("chrt");
         command.args(["--rr", "20", "bridge", "monitor", "fdb"]);
@@ -135,7 +139,11 @@ impl Watch {
     }
 
     /// Ends it; gives the doubles, and how often a virtual MAC moved.
-    pub(crate) fn finish(mut self) -> Result<(Vec<Doubled>, usize)> {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be ended.
+    pub fn finish(mut self) -> Result<(Vec<Doubled>, usize)> {
         self.monitor.kill()?;
         self.monitor.wait()?;
         self.reader

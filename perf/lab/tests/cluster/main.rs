@@ -7,6 +7,7 @@
 )]
 
 mod failover;
+mod faults;
 mod full_table;
 mod hostile;
 mod membership;

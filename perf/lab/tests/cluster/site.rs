@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A prefix that no other test on this machine has, and patience with a machine that is busy
 /// otherwise: who is dead is not a question of 30 ms here.
-fn settings() -> LabSettings {
+pub(crate) fn settings() -> LabSettings {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let prefix = format!("c{:x}n{}", id(), NEXT.fetch_add(1, Ordering::Relaxed));
     LabSettings {

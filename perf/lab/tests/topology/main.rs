@@ -6,6 +6,7 @@
     reason = "a test fails where it stands, helpers included"
 )]
 
+mod judges;
 mod site;
 
 use std::fs;
