@@ -59,6 +59,7 @@ pub struct Member {
 
 /// Which unit gets which new session, and where units are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+
 pub struct Distribution {
     /// How a worker finds the slot of a new session.
     pub pick: Pick,

@@ -30,7 +30,7 @@
 //!  .      1   oldest            version of the protocol that it speaks
 //!  .      1   newest            version of the protocol that it speaks
 //!  .      1   weight            its part of new sessions
-//!  .      1   0                 reserved for flags
+//!  .      1   flags             1 willing
 //!  .      4   owned             sessions that belong to it
 //!  .      1   n ≤ 16, then n stations: interface 4, MAC 6
 //!  .          what a later version appends is ignored
@@ -132,6 +132,8 @@ pub struct Heartbeat {
     pub newest: u8,
     /// Its part of the new sessions, relative to the others'.
     pub weight: u8,
+    /// Sessions may belong to it: it neither goes nor hands over.
+    pub willing: bool,
     /// Where it is reached: its own MACs on the traffic interfaces whose links are up.
     pub stations: Stations,
 }
@@ -158,6 +160,9 @@ mod flag {
     pub(super) const PREEMPT: u8 = 16;
     pub(super) const MAINTENANCE: u8 = 32;
     pub(super) const LEAVING: u8 = 64;
+
+    // In the flags that version 2 appended.
+    pub(super) const WILLING: u8 = 1;
 }
 
 /// Terms above this are refused: session versions have 24 bits for them, and a term near the end of
@@ -216,7 +221,7 @@ impl Heartbeat {
         w.u8(self.oldest);
         w.u8(self.newest);
         w.u8(self.weight);
-        w.u8(0);
+        w.u8(if self.willing { flag::WILLING } else { 0 });
         w.u32(self.load.owned);
         w.count(self.stations.len());
         for station in &self.stations {
@@ -308,6 +313,7 @@ impl Heartbeat {
             oldest: 1,
             newest: 1,
             weight: 0,
+            willing: false,
             stations: Stations::new(),
         };
         if !r.is_empty() {
@@ -324,7 +330,7 @@ impl Heartbeat {
             return Err(Malformed::Value("versions"));
         }
         self.weight = r.u8()?;
-        r.u8()?;
+        self.willing = r.u8()? & flag::WILLING != 0;
         self.load.owned = r.u32()?;
         for _ in 0..r.u8()? {
             let station = Station {
@@ -407,7 +413,7 @@ mod tests {
         "2a",
     ];
     /// What version 2 appends.
-    const SECOND: &str = "010203000000000402566080100274670000012be2e301027467000002";
+    const SECOND: &str = "010203010000000402566080100274670000012be2e301027467000002";
 
     fn bytes(digits: &str) -> Vec<u8> {
         (0..digits.len())
@@ -476,6 +482,7 @@ mod tests {
             oldest: 1,
             newest: 1,
             weight: 0,
+            willing: false,
             stations: Stations::new(),
         }
     }
@@ -488,6 +495,7 @@ mod tests {
         let mut beat = first_beat();
         beat.newest = 2;
         beat.weight = 3;
+        beat.willing = true;
         beat.load.owned = 4;
         beat.stations = [station("lan", 1), station("wan", 2)].into_iter().collect();
         beat

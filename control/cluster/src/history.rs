@@ -36,6 +36,54 @@ impl fmt::Display for HandOver {
     }
 }
 
+/// How far a hand-over is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOverStep {
+    /// All new sessions begin at the successor.
+    Preparing,
+    /// The successor gets the rest of the sessions.
+    Draining,
+    /// This unit ceased to be primary, and the successor's promotion was not heard yet.
+    Yielding,
+    /// The successor is primary, and this unit passes on to it what still comes here.
+    Relaying,
+    /// It is over.
+    Done,
+    /// The successor could not take over.
+    Cancelled,
+}
+
+/// One hand-over by this unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOverReport {
+    /// To whom.
+    pub to: UnitId,
+    /// Why.
+    pub reason: HandOver,
+    /// How far it is.
+    pub step: HandOverStep,
+    /// How long the preparation took.
+    pub prepare: Duration,
+    /// How long the successor needed for the rest of the sessions.
+    pub drain: Duration,
+    /// From the moment in which this unit ceased to be primary until the successor was heard as primary.
+    /// This unit passed on what came meanwhile.
+    pub promotion: Option<Duration>,
+}
+
+impl HandOverReport {
+    pub(crate) const fn new(to: UnitId, reason: HandOver) -> Self {
+        Self {
+            to,
+            reason,
+            step: HandOverStep::Preparing,
+            prepare: Duration::ZERO,
+            drain: Duration::ZERO,
+            promotion: None,
+        }
+    }
+}
+
 /// Why a role or a term changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -256,6 +304,8 @@ pub enum Event {
         /// How long both were primary, as far as this unit saw.
         duration: Duration,
     },
+    /// This unit's hand-over succeeded: the successor is primary.
+    HandedOver(HandOverReport),
     /// A planned hand-over was given up: the successor cannot take over any more.
     HandOverCancelled {
         /// What it was for.
@@ -332,6 +382,18 @@ impl fmt::Display for Event {
                     f,
                     "two primaries, with unit {peer}, for {:.1} ms; {end}",
                     ms(duration)
+                )
+            }
+            Self::HandedOver(report) => {
+                let promotion = report.promotion.unwrap_or_default();
+                write!(
+                    f,
+                    "unit {} took over: prepared in {:.1} ms, sessions drained in {:.1} ms, \
+                     primary after {:.1} ms",
+                    report.to,
+                    ms(&report.prepare),
+                    ms(&report.drain),
+                    ms(&promotion)
                 )
             }
             Self::HandOverCancelled { reason } => {

@@ -29,7 +29,7 @@ pub use command::{Command, Refusal};
 pub use delta::{Delta, SessionSource};
 pub use distribution::{Distribution, Duty, Member, Station, interface_key};
 pub use envelope::Rejection;
-pub use history::{Cause, Event, HandOver, Transition};
+pub use history::{Cause, Event, HandOver, HandOverReport, HandOverStep, Transition};
 pub use lease::{LeaseHolder, LeaseReport, LeaseWish, WitnessStatus};
 pub use neighbour::Neighbour;
 pub use node::{HANDOVER_PATIENCE, MIN_HOLD, Node};

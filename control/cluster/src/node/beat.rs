@@ -90,6 +90,7 @@ impl Node {
             oldest: FIRST_VERSION,
             newest: self.settings.protocol,
             weight: self.settings.weight,
+            willing: self.is_willing(),
             stations: self.stations(),
         }
     }

@@ -1,7 +1,12 @@
 //! What operators ask for: hand over, hold out, leave.
 
-use super::{HANDOVER_PATIENCE, Planned};
-use crate::{Action, Command, HandOver, Node, Refusal, Role, Time, UnitId};
+use std::time::Duration;
+
+use super::HANDOVER_PATIENCE;
+use crate::{Action, Cause, Command, Duty, HandOver, Node, Refusal, Role, Schedule, Time, UnitId};
+
+/// How long an owner that leaves goes on, so that the primary hears of it and what is under way comes.
+const RETIREMENT: Duration = Duration::from_millis(50);
 
 impl Node {
     /// Does what the operator asks for, or says why not.
@@ -20,6 +25,7 @@ impl Node {
             Command::Leave => self.leave(now),
         }
         self.beat_due = now;
+        self.distribution_is_stale();
         self.decide(now);
         Ok(())
     }
@@ -39,7 +45,7 @@ impl Node {
             None => self.successor().ok_or(Refusal::NoSuccessor)?,
         };
         self.check_successor(to)?;
-        self.plan(Some(to), HandOver::Command, now)
+        self.order(Some(to), HandOver::Command, now)
     }
 
     /// Refuses a successor that would hand back at once, or lose sessions.
@@ -68,25 +74,21 @@ impl Node {
         Ok(())
     }
 
-    fn plan(&mut self, to: Option<UnitId>, reason: HandOver, now: Time) -> Result<(), Refusal> {
-        if self
-            .planned
-            .is_some_and(|planned| planned.reason != HandOver::Preempt)
-        {
+    fn order(&mut self, to: Option<UnitId>, reason: HandOver, now: Time) -> Result<(), Refusal> {
+        let ordered = |reason| reason != HandOver::Preempt;
+        if (self.planned.as_ref()).is_some_and(|planned| ordered(planned.reason)) {
             return Err(Refusal::HandingOver);
         }
-        self.planned = Some(Planned {
-            to,
-            reason,
-            deadline: now + HANDOVER_PATIENCE,
-        });
-        Ok(())
+        if self.plan(to, reason, now) {
+            Ok(())
+        } else {
+            Err(Refusal::NoSuccessor)
+        }
     }
 
     fn begin_maintenance(&mut self, now: Time) -> Result<(), Refusal> {
         if self.role == Role::Primary {
-            self.successor().ok_or(Refusal::NoSuccessor)?;
-            return self.plan(None, HandOver::Maintenance, now);
+            return self.order(None, HandOver::Maintenance, now);
         }
         self.maintenance = true;
         Ok(())
@@ -96,29 +98,30 @@ impl Node {
         self.maintenance = false;
         if self
             .planned
+            .as_ref()
             .is_some_and(|planned| planned.reason == HandOver::Maintenance)
         {
-            self.planned = None;
+            self.cancel_plan();
         }
     }
 
     fn leave(&mut self, now: Time) {
-        let waits = HANDOVER_PATIENCE * 2 + self.settings.hello_holddown;
+        let waits = HANDOVER_PATIENCE * 2 + self.settings.hello_holddown + self.relay_time();
         self.leaving = Some(now + waits);
-        if self.role == Role::Primary {
-            let deadline = now + HANDOVER_PATIENCE;
-            self.planned = Some(Planned {
-                to: None,
-                reason: HandOver::Leave,
-                deadline,
-            });
+        let owner = matches!(self.duty(), Duty::Owner { .. });
+        if owner && self.schedule() != Schedule::None {
+            self.retired_at = now + RETIREMENT;
+        }
+        if self.role == Role::Primary && !self.plan(None, HandOver::Leave, now) {
+            self.set_role(Role::Candidate, Cause::Leaving, now);
         }
     }
 
     /// Leaves once the successor is primary and the peers hold everything, or in time.
     pub(super) fn finish_leaving(&mut self, now: Time) {
         let Some(deadline) = self.leaving else { return };
-        let done = self.yielding.is_none() && self.peers_hold_all();
+        let handed_over = self.yielding.is_none() && self.relaying().is_none();
+        let done = handed_over && now >= self.retired_at && self.peers_hold_all();
         if !done && now < deadline {
             return;
         }

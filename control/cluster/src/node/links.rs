@@ -19,6 +19,7 @@ impl Node {
             self.capable_since = now;
         }
         self.beat_due = now;
+        self.distribution_is_stale();
         self.decide(now);
     }
 
@@ -30,6 +31,7 @@ impl Node {
         }
         self.capable_since = now;
         self.beat_due = now;
+        self.distribution_is_stale();
         self.decide(now);
     }
 
@@ -70,6 +72,7 @@ impl Node {
         };
         self.improving = None;
         self.beat_due = now;
+        self.distribution_is_stale();
     }
 
     /// A unit without workers, or without any monitored link and any peer, cannot serve.
@@ -93,6 +96,7 @@ impl Node {
             if peer.alive && silent >= detection {
                 peer.alive = false;
                 self.counters.peers_lost += 1;
+                self.distribution_is_stale();
                 self.event(Event::PeerDown { peer: unit, silent });
             } else if peer.alive {
                 self.report_links(unit, lost);

@@ -35,6 +35,8 @@
 
 mod beat;
 mod command;
+mod distribute;
+mod hand_over;
 mod links;
 mod neighbours;
 mod receive;
@@ -54,9 +56,11 @@ use crate::peer::Peer;
 use crate::settings::SettingsError;
 use crate::sync::{Limits, Sync, SyncSettings};
 use crate::{
-    Action, Counters, Event, HandOver, Health, LiveSettings, Load, Role, SessionSource, Settings,
-    Time, UnitId,
+    Action, Counters, Event, HandOverReport, Health, LiveSettings, Load, Role, SessionSource,
+    Settings, Time, UnitId,
 };
+use distribute::Told;
+use hand_over::{Planned, Relay};
 use neighbours::Telling;
 use witness::Witness;
 
@@ -66,19 +70,12 @@ pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
 /// The shortest time that an improvement of a unit's links must last before it counts.
 pub const MIN_HOLD: Duration = Duration::from_secs(1);
 
-/// A hand-over that waits for the peers to hold all sessions.
-#[derive(Clone, Copy, Debug)]
-struct Planned {
-    to: Option<UnitId>,
-    reason: HandOver,
-    deadline: Time,
-}
-
 /// A hand-over that waits for the successor's promotion. Until then this unit is not eligible.
 #[derive(Clone, Copy, Debug)]
 struct Yielding {
     to: UnitId,
     term: u32,
+    since: Time,
     until: Time,
 }
 
@@ -130,15 +127,20 @@ pub struct Node {
     vacancy: Option<Vacancy>,
     planned: Option<Planned>,
     yielding: Option<Yielding>,
+    relay: Option<Relay>,
+    hand_over: Option<HandOverReport>,
     dual: Option<Dual>,
     witness: Option<Witness>,
     maintenance: bool,
     /// Leaving, at this time at the latest.
     leaving: Option<Time>,
+    /// Before this it does not leave, being an owner.
+    retired_at: Time,
     left: bool,
     /// It was polled: what it is told before that is how things stand at its start, not what happened.
     begun: bool,
 
+    told: Told,
     telling: Telling,
     sync: Sync,
     /// The primary and its term, as synchronisation was told.
@@ -175,6 +177,7 @@ impl Node {
                 session_sync: settings.session_sync,
                 limits: Limits::default(),
             }),
+            told: Told::default(),
             telling: Telling::default(),
             sync_primary: None,
             links_up: vec![false; settings.links.len()],
@@ -198,9 +201,12 @@ impl Node {
             vacancy: None,
             planned: None,
             yielding: None,
+            relay: None,
+            hand_over: None,
             dual: None,
             maintenance: false,
             leaving: None,
+            retired_at: Time(0),
             left: false,
             begun: false,
             beat_due: now,
@@ -234,6 +240,7 @@ impl Node {
         self.settings.schedule = settings.schedule;
         self.settings.weight = settings.weight;
         self.settings.config_hash = settings.config_hash;
+        self.distribution_is_stale();
         self.beat_due = now;
         self.decide(now);
     }
@@ -248,6 +255,7 @@ impl Node {
             self.beat(now);
             self.tell_neighbours(now);
             self.replicate(table, now);
+            self.mark_ends();
         }
         self.actions.pop_front()
     }
@@ -267,10 +275,11 @@ impl Node {
             self.announce_due,
             future(self.listening_until),
             future(self.reported_until),
+            future(self.retired_at),
             self.improving
                 .map_or(Time::NEVER, |(_, since)| since + self.hold()),
-            self.planned.map_or(Time::NEVER, |planned| planned.deadline),
-            self.yielding.map_or(Time::NEVER, |yielding| yielding.until),
+            self.hand_over_deadline(),
+            self.rebalance_deadline(),
             self.vacancy
                 .map_or(Time::NEVER, |vacancy| vacancy.overdue_at),
             self.leaving.unwrap_or(Time::NEVER),

@@ -145,6 +145,7 @@ impl Node {
 
     fn accept_heartbeat(&mut self, link: LinkId, header: &Header, beat: Heartbeat, now: Time) {
         let unit = header.unit;
+        self.distribution_is_stale();
         let echoed = echoes(&beat, self);
         let agrees = beat.config_hash == self.settings.config_hash;
         let Some(peer) = self.peer_mut(unit) else {
@@ -198,6 +199,7 @@ impl Node {
         let state = peer.links.get_mut(link.index());
         let link_was_alive = state.is_none_or(|state| std::mem::replace(&mut state.alive, true));
         if !was_alive {
+            self.distribution_is_stale();
             self.event(Event::PeerUp { peer: unit });
             // It should not wait an interval to learn that it is heard.
             self.beat_due = now;

@@ -24,7 +24,7 @@ impl Node {
             eligible: self.is_eligible(now),
             synced: self.is_synced(),
             workers: self.workers,
-            handing_over_to: self.yielding.map(|yielding| yielding.to),
+            handing_over_to: self.heir(),
             health: self.health,
             age: self.age(now),
             priority: self.settings.priority,

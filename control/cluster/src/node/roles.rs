@@ -20,7 +20,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Dual, HANDOVER_PATIENCE, Planned, Vacancy, Yielding};
+use super::{Dual, Vacancy};
 use crate::election::{self, Claim, Standing, Units};
 use crate::heartbeat::MAX_TERM;
 use crate::history::{Cause, HandOver, Transition};
@@ -65,6 +65,7 @@ impl Node {
                 break;
             }
         }
+        self.distribute(now);
         self.settle_wish();
         self.watch_dual(now);
         self.inform_sync(now);
@@ -137,46 +138,11 @@ impl Node {
         if let Some(by) = self.term_from.take() {
             self.term = (self.term + 1).min(MAX_TERM);
             self.record(Role::Primary, Cause::TermRaised { by }, now);
+            self.distribution_is_stale();
+            self.distribute(now);
             self.actions.push_back(Action::Promote { term: self.term });
             self.beat_due = now;
         }
-    }
-
-    fn step_planned(&mut self, now: Time) -> bool {
-        if self.planned.is_none() {
-            let Some(to) = self.preempting_peer() else {
-                return false;
-            };
-            let deadline = now + HANDOVER_PATIENCE;
-            self.planned = Some(Planned {
-                to: Some(to),
-                reason: HandOver::Preempt,
-                deadline,
-            });
-        }
-        let Some(planned) = self.planned else {
-            return false;
-        };
-        let to = match planned.to {
-            Some(to) => Some(to).filter(|to| self.acceptable(*to)),
-            None => self.successor(),
-        };
-        let Some(to) = to else {
-            self.planned = None;
-            if self.leaving.is_some() {
-                self.set_role(Role::Candidate, Cause::Leaving, now);
-                return true;
-            }
-            self.event(Event::HandOverCancelled {
-                reason: planned.reason,
-            });
-            return false;
-        };
-        if self.peers_hold_all() || now >= planned.deadline {
-            self.yield_to(to, planned.reason, now);
-            return true;
-        }
-        false
     }
 
     /// Steps of a unit that may become primary.
@@ -195,7 +161,7 @@ impl Node {
             return true;
         }
         let known = self.known_primary(now);
-        self.end_yielding(known, now);
+        self.end_yielding(now);
         if self.leaving.is_some() {
             self.finish_leaving(now);
             return false;
@@ -217,7 +183,7 @@ impl Node {
     }
 
     fn step_isolated(&mut self, now: Time) -> bool {
-        self.end_yielding(self.known_primary(now), now);
+        self.end_yielding(now);
         if self.leaving.is_some() {
             self.finish_leaving(now);
             return false;
@@ -244,7 +210,7 @@ impl Node {
     }
 
     fn step_maintenance(&mut self, now: Time) -> bool {
-        self.end_yielding(self.known_primary(now), now);
+        self.end_yielding(now);
         if self.leaving.is_some() {
             self.finish_leaving(now);
             return false;
@@ -387,9 +353,8 @@ impl Node {
     }
 
     fn known_primary(&self, now: Time) -> Known {
-        let heard = self.trusted().filter(|peer| peer.claims_primary());
-        if let Some(primary) = heard.max_by_key(|peer| peer.claim()) {
-            return Known::Heard(primary.unit);
+        if let Some(primary) = self.heard_primary() {
+            return Known::Heard(primary);
         }
         if let Some((primary, by, until)) = self.reported_primary(now) {
             return Known::Reported { primary, by, until };
@@ -398,6 +363,12 @@ impl Node {
             return Known::Unverified;
         }
         Known::Nobody
+    }
+
+    /// The peer that says it is primary; the one that will stay, if there are several.
+    pub(super) fn heard_primary(&self) -> Option<UnitId> {
+        let heard = self.trusted().filter(|peer| peer.claims_primary());
+        heard.max_by_key(|peer| peer.claim()).map(|peer| peer.unit)
     }
 
     /// The primary that peers report though it is not heard here, by whom, and how long that holds: until
@@ -461,7 +432,7 @@ impl Node {
             .is_some_and(|peer| peer.beat.health.healthy > own)
     }
 
-    fn preempting_peer(&self) -> Option<UnitId> {
+    pub(super) fn preempting_peer(&self) -> Option<UnitId> {
         let own = self.health.healthy.max(self.actual_health());
         let preempts = |peer: &&Peer| {
             peer.beat.preempt
@@ -476,46 +447,6 @@ impl Node {
             .map(|peer| peer.unit)
     }
 
-    pub(super) fn yield_to(&mut self, to: UnitId, reason: HandOver, now: Time) {
-        let role = match reason {
-            HandOver::Workers => Role::Isolated,
-            HandOver::Maintenance => Role::Maintenance,
-            _ => Role::Subordinate,
-        };
-        self.maintenance |= reason == HandOver::Maintenance;
-        let until = now
-            + self
-                .settings
-                .hello_holddown
-                .max(self.settings.detection() * 2);
-        self.set_role(role, Cause::Yielded { to, reason }, now);
-        self.yielding = Some(Yielding {
-            to,
-            term: self.term,
-            until,
-        });
-    }
-
-    /// Yielding ends when a later primary is known, when the successor cannot take over, or in time.
-    fn end_yielding(&mut self, known: Known, now: Time) {
-        let Some(yielding) = self.yielding else {
-            return;
-        };
-        let taken = match known {
-            Known::Heard(primary) => self
-                .peer(primary)
-                .is_some_and(|peer| peer.beat.term > yielding.term),
-            _ => false,
-        };
-        let hopeless = !self
-            .peer(yielding.to)
-            .is_some_and(|peer| peer.trusted() && (peer.beat.eligible || peer.claims_primary()));
-        if taken || hopeless || now >= yielding.until {
-            self.yielding = None;
-            self.beat_due = now;
-        }
-    }
-
     fn promote(&mut self, cause: Cause, now: Time) {
         self.term = (self.term + 1).min(MAX_TERM);
         self.set_role(Role::Primary, cause, now);
@@ -527,14 +458,19 @@ impl Node {
         self.role = role;
         self.role_since = now;
         self.beat_due = now;
-        self.planned = None;
+        self.cancel_plan();
         self.vacancy = None;
         let term = self.term;
         if role == Role::Primary {
             self.primary = None;
             self.yielding = None;
+            self.relay = None;
             self.term_from = None;
             self.counters.promotions += 1;
+        }
+        self.distribution_is_stale();
+        self.distribute(now);
+        if role == Role::Primary {
             self.actions.push_back(Action::Promote { term });
             self.start_announcing(now);
         } else if from == Role::Primary {

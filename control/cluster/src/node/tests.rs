@@ -233,6 +233,7 @@ fn peer_beat() -> Heartbeat {
         oldest: envelope::FIRST_VERSION,
         newest: envelope::VERSION,
         weight: 1,
+        willing: true,
         stations: Default::default(),
     }
 }

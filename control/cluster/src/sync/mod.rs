@@ -242,6 +242,8 @@ pub struct Sync {
     streams: Vec<Outgoing>,
     peers: [Option<Box<Peer>>; UnitId::MAX as usize],
     primary: Option<UnitId>,
+    /// Sessions have owners, which write of their own sessions as the primary does of its.
+    many_writers: bool,
     /// Unit and term of the last primary, while the state still stands in continuity with it.
     last_primary: Option<(UnitId, u32)>,
     term: u32,
@@ -294,6 +296,7 @@ impl Sync {
             settings,
             peers: [const { None }; UnitId::MAX as usize],
             primary: None,
+            many_writers: false,
             last_primary: None,
             term: 0,
             heirs: 0,
@@ -400,6 +403,11 @@ impl Sync {
         self.deadline = Time(0);
     }
 
+    /// Whether every unit writes of the sessions that it owns, or only the primary writes.
+    pub const fn many_writers(&mut self, many: bool) {
+        self.many_writers = many;
+    }
+
     /// A change of a local session, in the order in which the worker of `shard` made them.
     pub fn push(&mut self, shard: u16, delta: Delta) {
         if !self.settings.session_sync {
@@ -479,6 +487,33 @@ impl Sync {
             && self.inherited.is_empty()
             && self.streams.iter().all(|stream| stream.waiting() == 0);
         sent && live.all(|(_, peer)| self.has_everything(peer))
+    }
+
+    /// Where the streams end, in a moment in which they have all that was pushed.
+    #[must_use]
+    pub fn ends(&self) -> Option<Vec<u64>> {
+        let all = self.overflow.is_empty()
+            && self.inherited.is_empty()
+            && self.streams.iter().all(|stream| stream.waiting() == 0);
+        all.then(|| self.streams.iter().map(Outgoing::next).collect())
+    }
+
+    /// True when a live peer holds all that was pushed before the streams [ended](Self::ends) there.
+    #[must_use]
+    pub fn holds(&self, unit: UnitId, ends: &[u64]) -> bool {
+        if !self.settings.session_sync {
+            return true;
+        }
+        let served = |repair: &Repair| repair.targets & 1 << unit.index() != 0;
+        let peer = self.peers[unit.index()].as_deref();
+        let Some(peer) = peer.filter(|peer| peer.up && !peer.fresh && peer.dirty.is_empty()) else {
+            return false;
+        };
+        let reached = peer.progress.iter().zip(ends);
+        !self.repair.as_ref().is_some_and(served)
+            && reached
+                .into_iter()
+                .all(|(progress, end)| progress.acked + 1 >= *end)
     }
 
     /// How far a peer is behind; nothing for one that was never up.

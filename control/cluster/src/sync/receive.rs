@@ -190,7 +190,7 @@ impl Sync {
                 }
             }
         }
-        let late = self.primary != Some(from);
+        let late = self.primary != Some(from) && !self.is_first_hand(from, delta);
         self.highest = self.highest.max(delta.version());
         if !late {
             self.announced.note(delta);
@@ -201,6 +201,15 @@ impl Sync {
             self.announced.note(delta);
         }
         self.suspect(range);
+    }
+
+    /// Whether an owner tells of its own session. A removal names no owner; only an owner tells of one.
+    fn is_first_hand(&self, from: UnitId, delta: &Delta) -> bool {
+        let own = match delta {
+            Delta::Upsert { session, .. } => session.owner == from.get(),
+            Delta::Remove { .. } => true,
+        };
+        self.many_writers && own
     }
 
     /// Two origins wrote in this range, and the order of streams does not say who was last.

@@ -6,5 +6,7 @@
     reason = "the lint exempts only functions marked as tests"
 )]
 
+mod hand_over;
+mod owners;
 mod versions;
 mod world;

@@ -254,11 +254,12 @@ impl World {
                 Action::Send { payload, .. } => {
                     self.frames.push((self.now + DELAY, index, payload));
                 }
-                Action::Promote { term } => unit.story.push(format!("promote {term}")),
+                Action::Promote { .. } => unit.story.push("promote".into()),
                 Action::Demote { role, .. } => unit.story.push(format!("demote to {role}")),
                 Action::Duty { duty, .. } => {
-                    unit.story.push(duty.to_string());
-                    unit.duty = duty;
+                    if std::mem::replace(&mut unit.duty, duty) != duty {
+                        unit.story.push(duty.to_string());
+                    }
                 }
                 Action::Distribute(distribution) => unit.distribution = distribution,
                 Action::Neighbours { from, entries } => unit
