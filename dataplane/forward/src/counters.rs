@@ -116,6 +116,10 @@ counters! {
         Redirected = "redirected", "Packets passed to the units that process them.";
         RedirectsTaken = "redirects_taken", "Packets that other units passed to this one.";
         Relayed = "relayed", "Packets passed to the successor after a hand-over.";
+        MarkersSent = "markers_sent", "Frames that tell the successor how far the relay is.";
+        MarkersTaken = "markers_taken", "Frames that tell how far the relay of the predecessor is.";
+        Held = "held", "Packets that waited for those which the predecessor passed on.";
+        HoldsEnded = "holds_ended", "Times that so many packets waited that holding ended early.";
         PuntedArp = "punted_arp", "ARP given to the control core.";
         PuntedHeartbeat = "punted_heartbeat", "Heartbeats given to the control core.";
         PuntedLocal = "punted_local", "Packets to the gateway's own addresses given to the control core.";

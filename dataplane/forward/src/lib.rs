@@ -29,6 +29,7 @@ mod policy;
 mod port;
 mod publish;
 mod reassembly;
+mod relays;
 mod rings;
 mod route;
 mod sharing;

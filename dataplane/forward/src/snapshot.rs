@@ -16,6 +16,7 @@ use crate::attachment::Attachment;
 use crate::distribution::{Distribution, Duty};
 use crate::interface::{Interface, InterfaceId, InterfaceRole, MAX_INTERFACES};
 use crate::policy::{Policy, PolicySet, SourceNat};
+use crate::relays::Relays;
 use crate::route::{Hop, Route, Routes};
 use crate::sharing::Sharing;
 
@@ -111,6 +112,8 @@ pub struct Snapshot {
     translated: Arc<[Ipv4Addr]>,
     /// What the distribution means to this unit under its duty.
     sharing: Arc<Sharing>,
+    /// What workers know of relays to this unit.
+    relays: Arc<Relays>,
 }
 
 impl Snapshot {
@@ -144,6 +147,7 @@ impl Snapshot {
                 Duty::Idle,
                 settings.interfaces.len(),
             )),
+            relays: Arc::new(Relays::new(settings.interfaces.len())),
             policies: Arc::new(PolicySet::compile(settings.policies, &routes)),
             routes: Arc::new(routes),
             interfaces: settings.interfaces.into(),
@@ -200,6 +204,11 @@ impl Snapshot {
     #[inline]
     pub(crate) fn sharing(&self) -> &Sharing {
         &self.sharing
+    }
+
+    /// What workers know of relays to this unit.
+    pub(crate) fn relays(&self) -> &Relays {
+        &self.relays
     }
 
     /// Tells apart what packets of one session may leave differently under: another one was built

@@ -45,9 +45,12 @@ mod assign;
 mod classify;
 mod decision;
 mod forward;
+mod handover;
 mod newcomer;
 mod opening;
 mod table;
+
+use handover::Handover;
 
 /// Frames that the control core may inject per turn.
 const INJECTED_PER_TURN: usize = 64;
@@ -110,6 +113,7 @@ struct Core<P> {
     replies: TokenBucket,
     evictions: Evictions,
     datagrams: Datagrams,
+    handover: Handover,
     ways: Ways,
     /// Tick of the last turn that finished its ageing.
     aged: Tick,
@@ -153,6 +157,7 @@ impl<P: PortIo> Worker<P> {
                 replies: TokenBucket::default(),
                 evictions: Evictions::default(),
                 datagrams: Datagrams::new(),
+                handover: Handover::new(),
                 ways: Ways::new(),
                 aged: Tick(0),
                 burst: Burst::new(),
@@ -177,6 +182,7 @@ impl<P: PortIo> Worker<P> {
         if seen != self.seen {
             if seen.0 != self.seen.0 {
                 self.core.ways.begin_epoch();
+                self.core.change_duty(&scene);
             }
             self.core
                 .ways
@@ -200,6 +206,9 @@ impl<P: PortIo> Core<P> {
         let mut packets = self.send_injected();
         self.obey_commands(scene);
         self.age(scene);
+        if self.handover.is_active() {
+            packets += self.let_go(scene);
+        }
         packets += self.take_over(scene);
         for index in 0..self.egress.len() {
             let interface = InterfaceId(u8::try_from(index).unwrap_or(u8::MAX));
@@ -218,6 +227,11 @@ impl<P: PortIo> Core<P> {
         }
         let mut burst = std::mem::take(&mut self.burst);
         burst.iter().for_each(Mbuf::prefetch);
+        if self.handover.is_active() {
+            self.receive_in_handover(scene, interface, &mut burst);
+            self.burst = burst;
+            return received;
+        }
         self.parse(scene, Origin::Port, interface, burst.drain());
         self.burst = burst;
         self.run(scene, Origin::Port);

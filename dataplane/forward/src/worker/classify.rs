@@ -12,6 +12,7 @@ use crate::counters::{Drop, Event};
 use crate::distribution::Duty;
 use crate::interface::{Interface, InterfaceId, InterfaceRole};
 use crate::port::PortIo;
+use crate::relays::Marker;
 use crate::rings::PuntReason;
 use crate::snapshot::Snapshot;
 
@@ -98,10 +99,39 @@ impl<P: PortIo> Core<P> {
                 self.batch.push(ingress, mbuf, &layout, layout.tuple);
             }
             Class::Forward(layout) => self.join_fragment(scene, origin, ingress, mbuf, &layout),
-            Class::Punt(reason) => self.punt(reason, ingress, mbuf),
+            Class::Punt(reason) => self.give_to_control(scene, reason, ingress, mbuf),
             Class::Drop(reason) => self.counters.lose(reason),
             Class::Malformed(reason) => self.counters.lose_malformed(reason),
         }
+    }
+
+    /// Gives a frame to the control core, unless it is a matter between workers.
+    fn give_to_control(
+        &mut self,
+        scene: &Scene<'_>,
+        reason: PuntReason,
+        ingress: InterfaceId,
+        mbuf: Mbuf,
+    ) {
+        let (snapshot, frame) = (scene.snapshot, mbuf.data());
+        let here = snapshot.interface(ingress);
+        match reason {
+            PuntReason::Heartbeat if is_from_unit(snapshot, ingress, frame) => {
+                let to_unit = here.is_some_and(|here| frame.starts_with(&here.mac.0));
+                if let Some(marker) = Marker::read(frame).filter(|_| to_unit) {
+                    self.take_marker(scene, ingress, marker);
+                    return;
+                }
+            }
+            PuntReason::Arp => {
+                let shared = here.and_then(|here| here.virtual_mac);
+                if shared.is_some_and(|shared| frame[6..].starts_with(&shared.0)) {
+                    self.handover.hear(ingress);
+                }
+            }
+            _ => {}
+        }
+        self.punt(reason, ingress, mbuf);
     }
 
     /// Lets a plain packet take the long way, if all of it is sound.

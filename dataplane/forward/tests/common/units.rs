@@ -39,6 +39,8 @@ pub struct Units {
     /// Units that are alive but own nothing.
     pub excused: Vec<u8>,
     pub duties: BTreeMap<u8, Duty>,
+    /// The unit that switches send frames to the virtual MACs to, if not the primary.
+    pub switched: Option<u8>,
     /// Changes under way, in order, by unit that told and unit that is to hear.
     under_way: BTreeMap<(u8, u8), VecDeque<TableCommand>>,
     /// Frames that reached hosts, by interface.
@@ -71,6 +73,7 @@ impl Units {
             slots: site.slots,
             excused: Vec::new(),
             duties: BTreeMap::new(),
+            switched: None,
             under_way: BTreeMap::new(),
             delivered: BTreeMap::new(),
             passed: BTreeMap::new(),
@@ -154,6 +157,14 @@ impl Units {
             }
         }
         panic!("the units pass packets to each other for ever");
+    }
+
+    /// A unit's first worker makes one turn, and what it sends arrives.
+    pub fn turn_once(&mut self, unit: u8) {
+        let gateway = self.unit(unit);
+        let now = gateway.now;
+        gateway.workers[0].turn(now);
+        self.switch(unit);
     }
 
     /// [`Units::run`], and every change of a session arrives.
@@ -268,7 +279,7 @@ impl Units {
     fn deliver(&mut self, interface: InterfaceId, from: Option<u8>, frame: Vec<u8>) {
         let (destination, _) = macs(&frame);
         let to = match destination == virtual_mac(interface) {
-            true => Some(self.primary),
+            true => Some(self.switched.unwrap_or(self.primary)),
             false => (1..=16).find(|unit| destination == own_mac(*unit, interface)),
         };
         match to {
