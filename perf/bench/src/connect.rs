@@ -10,7 +10,7 @@
 //! Each run begins with an empty table that has room for all its sessions; nothing is old enough to
 //! expire. In every row another core reads the ring of changes, as the control core does.
 
-mod stream;
+pub(crate) mod stream;
 
 use anyhow::{Context, Result, ensure};
 use dpdk::{Eal, Mempool, clock};

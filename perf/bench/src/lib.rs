@@ -4,6 +4,7 @@
 //! table     the session table beside rte_hash and the memory itself
 //! forward   the worker's pipeline beside testpmd, l3fwd and the sketch of a NAT gateway
 //! connect   new sessions
+//! sync      changes of sessions between two control cores
 //! scale     one worker to many, steered and handed over
 //! system    client, gateway and server in namespaces, beside testpmd and the kernel
 //! rfc2544   throughput, latency and back-to-back frames of any two ports
@@ -24,6 +25,7 @@ pub mod peer;
 mod report;
 pub mod rfc2544;
 pub mod scale;
+pub mod sync;
 pub mod system;
 pub mod table;
 pub mod traffic;

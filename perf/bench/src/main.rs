@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use tidegate_bench::{Report, connect, forward, page, rfc2544, scale, system, table};
+use tidegate_bench::{Report, connect, forward, page, rfc2544, scale, sync, system, table};
 
 /// Benchmarks of the data plane, each beside its peer in the same run.
 ///
@@ -39,6 +39,7 @@ enum Command {
     System(system::SystemArgs),
     Rfc2544(rfc2544::Rfc2544Args),
     Scale(scale::ScaleArgs),
+    Sync(sync::SyncArgs),
     Page(page::PageArgs),
 }
 
@@ -51,6 +52,7 @@ impl Command {
             Self::System(_) => "system",
             Self::Rfc2544(_) => "rfc2544",
             Self::Scale(_) => "scale",
+            Self::Sync(_) => "sync",
             Self::Page(_) => "page",
         }
     }
@@ -63,6 +65,7 @@ impl Command {
             Self::System(args) => system::run(args, report),
             Self::Rfc2544(args) => rfc2544::run(args, report),
             Self::Scale(args) => scale::run(args, report),
+            Self::Sync(args) => sync::run(args, report),
             Self::Page(args) => page::run(args, report),
         }
     }

@@ -175,11 +175,15 @@ impl Streamer {
 }
 
 /// The worker's shard, as the control core reads it.
-struct Table(Reader);
+pub(crate) struct Table(Reader);
 
 impl Table {
+    pub(crate) const fn new(shard: Reader) -> Self {
+        Self(shard)
+    }
+
     /// The change that a notice is about; nothing where the slot holds another session by now.
-    fn delta(&self, notice: &DeltaNotice) -> Option<Delta> {
+    pub(crate) fn delta(&self, notice: &DeltaNotice) -> Option<Delta> {
         match notice.kind {
             DeltaKind::Upsert => {
                 let session = self.0.get(notice.id)?;
