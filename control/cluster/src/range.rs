@@ -8,24 +8,45 @@ use packet::Tuple;
 /// agree on it.
 #[must_use]
 pub fn range_of(original: &Tuple) -> u8 {
-    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-    let mut mix = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-    original.src.into_iter().for_each(&mut mix);
-    original.dst.into_iter().for_each(&mut mix);
-    original
-        .src_port
-        .to_be_bytes()
-        .into_iter()
-        .for_each(&mut mix);
-    original
-        .dst_port
-        .to_be_bytes()
-        .into_iter()
-        .for_each(&mut mix);
-    mix(original.protocol);
-    mix(original.zone);
-    original.vlan.to_be_bytes().into_iter().for_each(&mut mix);
+    let mut hash = if original.is_v4() {
+        let source = octets(SOURCE_V4, &original.src[12..]);
+        octets(mapped(source), &original.dst[12..])
+    } else {
+        octets(octets(BASIS, &original.src), &original.dst)
+    };
+    hash = octets(hash, &original.src_port.to_be_bytes());
+    hash = octets(hash, &original.dst_port.to_be_bytes());
+    hash = octets(hash, &[original.protocol]);
+    hash = if (original.zone, original.vlan) == (0, 0) {
+        hash.wrapping_mul(power(3))
+    } else {
+        let [high, low] = original.vlan.to_be_bytes();
+        octets(hash, &[original.zone, high, low])
+    };
     hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]
+}
+
+const BASIS: u64 = 0xCBF2_9CE4_8422_2325;
+const PRIME: u64 = 0x0100_0000_01B3;
+/// After the first twelve bytes of a source that is an IPv4 address.
+const SOURCE_V4: u64 = mapped(BASIS);
+
+/// FNV-1a goes on over `bytes`.
+#[inline]
+fn octets(hash: u64, bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+    bytes.iter().fold(hash, mix)
+}
+
+/// FNV-1a goes on over what all IPv4 addresses begin with: ten zeros, each no more than a multiplication, and
+/// two bytes of ones.
+const fn mapped(hash: u64) -> u64 {
+    let hash = hash.wrapping_mul(power(10)) ^ 0xFF;
+    (hash.wrapping_mul(PRIME) ^ 0xFF).wrapping_mul(PRIME)
+}
+
+const fn power(exponent: u32) -> u64 {
+    PRIME.wrapping_pow(exponent)
 }
 
 /// A set of ranges.
@@ -110,6 +131,7 @@ impl RangeSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::net::Ipv4Addr;
 
     #[test]
@@ -124,6 +146,41 @@ mod tests {
         assert_eq!(RangeSet::from_bytes(&set.to_bytes()), set);
         assert_eq!(RangeSet::ALL.difference(&set).len(), 252);
         assert_eq!(RangeSet::ALL.difference(&set).union(&set), RangeSet::ALL);
+    }
+
+    /// As the documentation has it, byte by byte.
+    fn plain(tuple: &Tuple) -> u8 {
+        let mut bytes = [tuple.src, tuple.dst].concat();
+        bytes.extend(tuple.src_port.to_be_bytes());
+        bytes.extend(tuple.dst_port.to_be_bytes());
+        bytes.extend([tuple.protocol, tuple.zone]);
+        bytes.extend(tuple.vlan.to_be_bytes());
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        let hash = bytes.iter().fold(0xCBF2_9CE4_8422_2325, mix);
+        hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]
+    }
+
+    proptest! {
+        #[test]
+        fn shortcuts_lead_to_the_same_range(
+            v4 in any::<bool>(),
+            plain_domain in any::<bool>(),
+            src in any::<u128>(),
+            dst in any::<u128>(),
+            ports in any::<(u16, u16)>(),
+            (protocol, zone, vlan) in any::<(u8, u8, u16)>(),
+        ) {
+            let address = |bits: u128| if v4 {
+                (0xFFFF_0000_0000 | bits & 0xFFFF_FFFF).to_be_bytes()
+            } else {
+                bits.to_be_bytes()
+            };
+            let (zone, vlan) = if plain_domain { (0, 0) } else { (zone, vlan) };
+            let (src, dst) = (address(src), address(dst));
+            let (src_port, dst_port) = ports;
+            let tuple = Tuple { src, dst, src_port, dst_port, protocol, zone, vlan };
+            prop_assert_eq!(range_of(&tuple), plain(&tuple));
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The session table as the control core and the operators read it: the lock-free readers of all
 //! shards, and the clock of their ticks.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use cluster::SessionSource;
+use cluster::{Delta, SessionSource};
 use config::{Config, Durability};
+use forward::{DeltaKind, DeltaNotice};
 use packet::Tuple;
 use session::{Reader, Session, SessionId, Tick, Timeouts};
 
@@ -14,8 +14,8 @@ use session::{Reader, Session, SessionId, Tick, Timeouts};
 pub(crate) struct Table {
     readers: Vec<Reader>,
     timeouts: Timeouts,
-    /// Policies whose sessions the peers need not have.
-    private: Arc<HashSet<u16>>,
+    /// By policy: whether the peers need not have its sessions.
+    private: Arc<[bool]>,
     /// Remaining times are told as of this tick.
     pub(crate) now: Tick,
 }
@@ -32,15 +32,15 @@ impl Table {
 
     /// Learns from `config` which sessions are copied to the peers.
     pub(crate) fn follow(&mut self, config: &Config) {
-        let private = (0..)
-            .zip(&config.policies)
-            .filter(|(_, policy)| policy.durability == Durability::None);
-        self.private = Arc::new(private.map(|(number, _)| number).collect());
+        let policies = config.policies.iter();
+        self.private = policies
+            .map(|policy| policy.durability == Durability::None)
+            .collect();
     }
 
     /// True for sessions that the peers get: none of what was only handed to one of them.
     pub(crate) fn is_copied(&self, session: &Session) -> bool {
-        !session.is_provisional() && !self.private.contains(&session.policy)
+        !session.is_provisional() && self.private.get(usize::from(session.policy)) != Some(&true)
     }
 
     /// Goes by other idle times; returns those it went by.
@@ -80,6 +80,30 @@ impl Table {
     /// The session in a slot.
     pub(crate) fn get(&self, shard: u16, id: SessionId) -> Option<Session> {
         self.readers.get(usize::from(shard))?.get(id)
+    }
+
+    /// Asks for the memory of a session that [`Table::change`] will read soon.
+    pub(crate) fn prefetch(&self, shard: u16, id: SessionId) {
+        if let Some(reader) = self.readers.get(usize::from(shard)) {
+            reader.prefetch(id);
+        }
+    }
+
+    /// The change that a worker's notice is about, as the peers get it.
+    pub(crate) fn change(&self, shard: u16, notice: &DeltaNotice) -> Option<Delta> {
+        if notice.kind == DeltaKind::Remove {
+            return Some(Delta::Remove {
+                tuple: notice.tuple,
+                version: notice.version,
+            });
+        }
+        let session = self.get(shard, notice.id)?;
+        // Another session may have the slot by now; its own notice follows.
+        let wanted = session.tuples[0] == notice.tuple && self.is_copied(&session);
+        wanted.then(|| Delta::Upsert {
+            remaining: self.remaining(&session),
+            session,
+        })
     }
 
     /// Ticks that a session has left if no packet comes.
@@ -138,7 +162,7 @@ mod tests {
         });
         let mut table = Table::new(vec![shard.reader()], Timeouts::default());
         assert!(table.read(0, private.0).is_some(), "all are copied");
-        table.private = Arc::new(HashSet::from([2]));
+        table.private = Arc::new([false, false, true]);
         assert!(table.read(0, private.0).is_none());
         assert!(table.find(&private.1).is_none());
         assert!(table.read(0, copied.0).is_some());

@@ -63,7 +63,9 @@ pub(crate) struct Handed {
 /// What happened to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeltaKind {
-    /// It is new or has changed: the state is in the table.
+    /// It is new: the state is in the table.
+    Begin,
+    /// It has changed: the state is in the table.
     Upsert,
     /// It is gone.
     Remove,

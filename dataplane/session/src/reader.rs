@@ -7,8 +7,8 @@ use crate::entry::Entry;
 use crate::hash::Hasher;
 use crate::index::Index;
 use crate::key::Key;
-use crate::memory::Array;
-use crate::model::{Hit, Session, SessionId};
+use crate::memory::{self, Array};
+use crate::model::{Direction, Hit, Session, SessionId};
 use crate::statistics::{Counters, Owners, Statistics};
 
 /// What the writer and the readers share. Its own cache lines keep it apart from the count of those who
@@ -58,6 +58,14 @@ impl Reader {
     #[must_use]
     pub fn get(&self, id: SessionId) -> Option<Session> {
         self.shared.entries.get(id.0 as usize)?.read()
+    }
+
+    /// Asks for the memory of a slot that [`Reader::get`] will read soon.
+    pub fn prefetch(&self, id: SessionId) {
+        for line in [Direction::Original, Direction::Reply] {
+            let line = Hit::line(Hit::new(id, line).to_bits());
+            memory::prefetch_line(&self.shared.entries, line);
+        }
     }
 
     /// Shows the sessions in the `count` slots from `from` on, in the slots' order.

@@ -143,6 +143,8 @@ pub struct Node {
     told: Told,
     telling: Telling,
     sync: Sync,
+    /// The last thing that synchronisation wanted was a change to apply.
+    applying: bool,
     /// The primary and its term, as synchronisation was told.
     sync_primary: Option<(UnitId, u32)>,
     beat_due: Time,
@@ -179,6 +181,7 @@ impl Node {
             }),
             told: Told::default(),
             telling: Telling::default(),
+            applying: false,
             sync_primary: None,
             links_up: vec![false; settings.links.len()],
             witness: settings.witness.map(|_| Witness::default()),
@@ -248,14 +251,25 @@ impl Node {
     /// The next thing to do, until there is none.
     pub fn poll(&mut self, table: &dyn SessionSource, now: Time) -> Option<Action> {
         self.begun = true;
+        if self.applying && self.actions.is_empty() && !self.left {
+            // A change to apply is followed by others, and nothing is to be decided between them.
+            if let Some(action) = self.replicate(table, now) {
+                return Some(action);
+            }
+        }
         if self.actions.is_empty() && !self.left {
             self.observe(now);
             self.decide(now);
             self.announce(now);
             self.beat(now);
             self.tell_neighbours(now);
-            self.replicate(table, now);
+            let action = if self.actions.is_empty() {
+                self.replicate(table, now)
+            } else {
+                self.actions.pop_front()
+            };
             self.mark_ends();
+            return action;
         }
         self.actions.pop_front()
     }

@@ -4,6 +4,7 @@
 //! the node: who is up, who is primary, and on which links a frame travels.
 
 use arrayvec::ArrayVec;
+use session::Version;
 
 use crate::envelope::{Kind, Rejection};
 use crate::peer::Peer;
@@ -20,6 +21,13 @@ impl Node {
     pub fn push(&mut self, shard: u16, delta: Delta, now: Time) {
         self.observe(now);
         self.sync.push(shard, delta);
+    }
+
+    /// [`Node::push`] for the first change of a session, which began in version `born`: if it ends before it
+    /// was sent, no peer hears of it.
+    pub fn push_born(&mut self, shard: u16, delta: Delta, born: Version, now: Time) {
+        self.observe(now);
+        self.sync.push_born(shard, delta, born);
     }
 
     /// Changes in these ranges were lost before they came here: the peers get the ranges whole.
@@ -82,20 +90,20 @@ impl Node {
     }
 
     /// The next thing that synchronisation wants done.
-    pub(super) fn replicate(&mut self, table: &dyn SessionSource, now: Time) {
+    pub(super) fn replicate(&mut self, table: &dyn SessionSource, now: Time) -> Option<Action> {
+        self.applying = false;
         while self.actions.is_empty() {
-            let Some(output) = self.sync.poll(table, now) else {
-                return;
-            };
-            match output {
+            match self.sync.poll(table, now)? {
                 Output::Send { to, body } => self.send_to_peers(Kind::Sync, to, &body),
                 Output::Apply { from, delta } => {
-                    self.actions.push_back(Action::Apply { from, delta });
+                    self.applying = true;
+                    return Some(Action::Apply { from, delta });
                 }
                 Output::Synced { from } => self.event(Event::Synced { from }),
                 Output::Event(event) => self.event(Event::Sync(event)),
             }
         }
+        self.actions.pop_front()
     }
 
     pub(super) fn accept_sync(

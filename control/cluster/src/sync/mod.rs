@@ -43,10 +43,12 @@
 //! - Memory is bounded by [`Limits`]; a call does a bounded amount of work.
 
 mod counters;
+mod fingerprint;
 mod held;
 mod incoming;
 mod outgoing;
 mod peer;
+mod queue;
 mod receive;
 mod repair;
 mod send;
@@ -61,10 +63,12 @@ use std::time::Duration;
 use session::Version;
 
 pub use counters::Counters;
+use fingerprint::Fingerprints;
 pub use frame::Position;
 use incoming::Incoming;
-use outgoing::{Announced, Outgoing, Pushed};
+use outgoing::Outgoing;
 use peer::Peer;
+use queue::Pushed;
 use serve::Repair;
 
 use crate::{Boot, Delta, RangeSet, SessionSource, Time, UnitId};
@@ -241,6 +245,9 @@ pub struct Sync {
     settings: SyncSettings,
     streams: Vec<Outgoing>,
     peers: [Option<Box<Peer>>; UnitId::MAX as usize],
+    /// Peers that there are, and those of them that are up, bit 0 for unit 1.
+    known: u16,
+    live: u16,
     primary: Option<UnitId>,
     /// Sessions have owners, which write of their own sessions as the primary does of its.
     many_writers: bool,
@@ -252,7 +259,7 @@ pub struct Sync {
     /// The highest version pushed or applied.
     highest: Version,
     whole: bool,
-    announced: Announced,
+    fingerprints: Fingerprints,
     /// Ranges that the workers' rings lost.
     overflow: RangeSet,
     /// Ranges in which another unit than the primary wrote late, and since when there are any.
@@ -295,6 +302,8 @@ impl Sync {
                 .collect(),
             settings,
             peers: [const { None }; UnitId::MAX as usize],
+            known: 0,
+            live: 0,
             primary: None,
             many_writers: false,
             last_primary: None,
@@ -302,7 +311,7 @@ impl Sync {
             heirs: 0,
             highest: Version(0),
             whole: !settings.session_sync,
-            announced: Announced::default(),
+            fingerprints: Fingerprints::new(),
             overflow: RangeSet::EMPTY,
             suspect: RangeSet::EMPTY,
             suspect_since: Time::NEVER,
@@ -328,6 +337,8 @@ impl Sync {
         if unit == self.settings.unit || !self.settings.session_sync {
             return;
         }
+        self.known |= repair::bit(unit);
+        self.live |= repair::bit(unit);
         let slot = &mut self.peers[unit.index()];
         match slot {
             Some(peer) if peer.boot == boot => {
@@ -360,6 +371,7 @@ impl Sync {
         if !std::mem::replace(&mut peer.up, false) {
             return;
         }
+        self.live &= !repair::bit(unit);
         peer.request = None;
         peer.answered = 0;
         peer.patience = peer::Patience::new();
@@ -410,12 +422,22 @@ impl Sync {
 
     /// A change of a local session, in the order in which the worker of `shard` made them.
     pub fn push(&mut self, shard: u16, delta: Delta) {
+        self.push_change(shard, delta, None);
+    }
+
+    /// [`Sync::push`] for the first change of a session, which began in version `born`. If it ends before it
+    /// was sent, nothing is.
+    pub fn push_born(&mut self, shard: u16, delta: Delta, born: Version) {
+        self.push_change(shard, delta, Some(born));
+    }
+
+    fn push_change(&mut self, shard: u16, delta: Delta, born: Option<Version>) {
         if !self.settings.session_sync {
             return;
         }
         self.counters.deltas_pushed += 1;
         self.highest = self.highest.max(delta.version());
-        self.enqueue(shard, delta);
+        self.enqueue(shard, delta, born);
         self.deadline = Time(0);
     }
 
@@ -605,13 +627,14 @@ impl Sync {
     }
 
     /// Queues a change for all peers; without room the window moves on.
-    fn enqueue(&mut self, shard: u16, delta: Delta) {
+    fn enqueue(&mut self, shard: u16, delta: Delta, born: Option<Version>) {
         let shard = usize::from(shard % self.settings.shards);
-        if self.peers.iter().all(Option::is_none) {
+        if self.known == 0 {
             return;
         }
+        let fingerprint = self.fingerprints.of(delta.tuple());
         let stream = &mut self.streams[shard];
-        match stream.push(delta, &self.announced) {
+        match stream.push(fingerprint, delta, born) {
             Pushed::Queued => {}
             Pushed::Merged => self.counters.deltas_merged += 1,
             Pushed::Cancelled => self.counters.deltas_cancelled += 1,

@@ -4,12 +4,13 @@
 //! numbered from 1 without holes; `base = next - held segments`; a segment is dropped only from the
 //! front; no more than one change waits per session.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::VecDeque;
 
 use packet::Tuple;
+use session::Version;
 
 use super::frame::{MAX_FRAME, begin_data};
+use super::queue::{Pushed, Queue};
 use super::record::{MAX_RECORD, RepairBegin, put_change, put_repair_begin, put_repair_end};
 use crate::{Boot, Delta, RangeSet, Time, range_of};
 
@@ -28,51 +29,14 @@ pub(super) struct Segment {
     pub(super) last_sent: Time,
 }
 
-/// Sessions that peers may hold, by fingerprint of the original tuple: all others can be born and die
-/// in the queue without a word. Two sessions of one fingerprint (one in 2^64) cost one needless
-/// remove at the most while both live.
-#[derive(Debug, Default)]
-pub(super) struct Announced {
-    seeds: RandomState,
-    known: HashSet<u64>,
-}
-
-impl Announced {
-    pub(super) fn fingerprint(&self, tuple: &Tuple) -> u64 {
-        self.seeds.hash_one(tuple)
-    }
-
-    pub(super) fn note(&mut self, delta: &Delta) {
-        let fingerprint = self.fingerprint(delta.tuple());
-        match delta {
-            Delta::Upsert { .. } => self.known.insert(fingerprint),
-            Delta::Remove { .. } => self.known.remove(&fingerprint),
-        };
-    }
-
-    fn knows(&self, tuple: &Tuple) -> bool {
-        self.known.contains(&self.fingerprint(tuple))
-    }
-}
-
-/// What [`Outgoing::push`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pushed {
-    /// It waits.
-    Queued,
-    /// It took the place of an older change of the same session.
-    Merged,
-    /// The session was born and died in the queue: nothing will be sent.
-    Cancelled,
-}
-
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     boot: Boot,
     shard: u16,
-    pending: Vec<Option<Delta>>,
-    index: HashMap<Tuple, usize>,
+    pending: Queue,
+    /// The highest version that was ever put into a segment.
+    told: Version,
     open: Option<Segment>,
     window: VecDeque<Segment>,
     next: u64,
@@ -85,8 +49,8 @@ impl Outgoing {
         Self {
             boot,
             shard,
-            pending: Vec::new(),
-            index: HashMap::new(),
+            pending: Queue::default(),
+            told: Version(0),
             open: None,
             window: VecDeque::new(),
             next: 1,
@@ -110,7 +74,7 @@ impl Outgoing {
 
     /// Sessions whose changes wait.
     pub(super) fn waiting_tuples(&self) -> impl Iterator<Item = &Tuple> {
-        self.pending.iter().flatten().map(Delta::tuple)
+        self.pending.iter().map(Delta::tuple)
     }
 
     /// Places that waiting changes take.
@@ -135,60 +99,29 @@ impl Outgoing {
         segment
     }
 
-    /// Queues a change. Changes of one session merge into the newest.
-    pub(super) fn push(&mut self, delta: Delta, announced: &Announced) -> Pushed {
-        let tuple = *delta.tuple();
-        let Some(&position) = self.index.get(&tuple) else {
-            self.index.insert(tuple, self.pending.len());
-            self.pending.push(Some(delta));
-            return Pushed::Queued;
-        };
-        let waiting = self.pending[position].as_ref();
-        if waiting.is_some_and(|waiting| waiting.version() > delta.version()) {
-            return Pushed::Merged;
-        }
-        if matches!(delta, Delta::Remove { .. }) && !announced.knows(&tuple) {
-            self.pending[position] = None;
-            self.index.remove(&tuple);
-            return Pushed::Cancelled;
-        }
-        self.pending[position] = Some(delta);
-        Pushed::Merged
+    /// Queues a change of the session with this fingerprint; `born` as [`Queue::push`] has it.
+    pub(super) fn push(&mut self, fingerprint: u64, delta: Delta, born: Option<Version>) -> Pushed {
+        self.pending.push(fingerprint, delta, born, self.told)
     }
 
     /// Seals what waits into segments, `limit` held ones at the most; returns how many changes.
-    pub(super) fn cut(&mut self, limit: usize, announced: &mut Announced) -> u64 {
-        if self.pending.is_empty() || self.held() >= limit {
+    pub(super) fn cut(&mut self, limit: usize) -> u64 {
+        if self.pending.len() == 0 || self.held() >= limit {
             return 0;
         }
         let mut pending = std::mem::take(&mut self.pending);
-        let mut taken = 0;
-        let mut cut = 0;
-        for delta in &pending {
-            if self.held() >= limit {
-                break;
-            }
-            taken += 1;
-            if let Some(delta) = delta {
-                self.append(delta, announced);
-                cut += 1;
-            }
-        }
-        pending.drain(..taken);
+        let cut = pending.drain(|delta| {
+            self.append(delta);
+            self.held() < limit
+        });
         self.pending = pending;
-        self.index.clear();
-        for (position, delta) in self.pending.iter().enumerate() {
-            if let Some(delta) = delta {
-                self.index.insert(*delta.tuple(), position);
-            }
-        }
         self.seal();
         cut
     }
 
     /// Appends a change to the segment being filled.
-    pub(super) fn append(&mut self, delta: &Delta, announced: &mut Announced) {
-        announced.note(delta);
+    pub(super) fn append(&mut self, delta: &Delta) {
+        self.told = self.told.max(delta.version());
         let segment = self.open();
         put_change(&mut segment.frame, delta);
         segment.ranges.insert(range_of(delta.tuple()));

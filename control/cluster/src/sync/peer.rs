@@ -3,11 +3,12 @@
 //! Owned by [`Sync`](super::Sync); one per unit that was ever up. What a unit of the same boot missed
 //! while it was down is remembered here, so that its return costs a repair of that and no more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use session::Version;
 
+use super::fingerprint::ByFingerprint;
 use super::incoming::{Begin, Incoming};
 use crate::{Boot, RangeSet, Time};
 
@@ -123,8 +124,8 @@ pub(super) struct Collection {
     pub(super) begun: Vec<bool>,
     /// Streams in which it ended.
     pub(super) ended: u16,
-    /// Newest version of each tuple mentioned since it began, by fingerprint; `None` once they were too many.
-    pub(super) mentioned: Option<HashMap<u64, Version>>,
+    /// The sessions mentioned since it began; `None` once they were too many.
+    pub(super) mentioned: Option<Mentioned>,
     /// Where the search for stale sessions is: shard and slot.
     pub(super) sweep: Option<(u16, u32)>,
     /// When it last made progress.
@@ -133,6 +134,44 @@ pub(super) struct Collection {
     pub(super) inherited: bool,
     /// When the table shows everything that was handed out before it began.
     pub(super) visible: Time,
+}
+
+/// The newest version of each session that was mentioned. One map per range: what grows at a time is small, so
+/// that no heartbeat waits for it.
+#[derive(Debug)]
+pub(super) struct Mentioned {
+    ranges: Box<[ByFingerprint<Version>; 256]>,
+    sessions: usize,
+}
+
+impl Default for Mentioned {
+    fn default() -> Self {
+        Self {
+            ranges: Box::new(std::array::from_fn(|_| ByFingerprint::default())),
+            sessions: 0,
+        }
+    }
+}
+
+impl Mentioned {
+    /// Notes a session; returns how many there are.
+    pub(super) fn note(&mut self, range: u8, fingerprint: u64, version: Version) -> usize {
+        let sessions = &mut self.sessions;
+        let newest = self.ranges[usize::from(range)]
+            .entry(fingerprint)
+            .or_insert_with(|| {
+                *sessions += 1;
+                version
+            });
+        *newest = version.max(*newest);
+        *sessions
+    }
+
+    /// The newest version of a session that was mentioned.
+    pub(super) fn newest(&self, range: u8, fingerprint: u64) -> Option<Version> {
+        let range = &self.ranges[usize::from(range)];
+        range.get(&fingerprint).copied()
+    }
 }
 
 /// Another unit.

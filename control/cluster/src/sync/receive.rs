@@ -2,7 +2,9 @@
 
 use super::frame::{self, Content, Receipts};
 use super::incoming::{Arrival, Event as Item};
+use super::peer::Peer;
 use super::record::{Record, take_record};
+use super::repair::bit;
 use super::{Event, Malformed, Output, Sync, units};
 use crate::{Boot, Delta, UnitId, range_of};
 
@@ -162,11 +164,10 @@ impl Sync {
     }
 
     fn next_in(&mut self, from: UnitId, shard: usize) -> Option<Item> {
-        let others = self.live_peers().any(|(unit, _)| unit != from);
-        let retain = if others {
-            self.settings.limits.window
-        } else {
+        let retain = if self.live & !bit(from) == 0 {
             0
+        } else {
+            self.settings.limits.window
         };
         let peer = self.peers[from.index()].as_deref_mut()?;
         peer.streams
@@ -176,31 +177,38 @@ impl Sync {
 
     /// Bookkeeping for a change that is handed out.
     fn note_applied(&mut self, from: UnitId, shard: usize, delta: &Delta) {
-        let range = range_of(delta.tuple());
-        let fingerprint = self.announced.fingerprint(delta.tuple());
         self.counters.deltas_applied += 1;
         self.last_applied = self.now;
+        self.highest = self.highest.max(delta.version());
+        let late = self.primary != Some(from) && !self.is_first_hand(from, delta);
+        let collecting = |peer: &Peer| !peer.collections.is_empty();
+        let collected = self.peers.iter().flatten().any(|peer| collecting(peer));
+        if !late && !collected {
+            return;
+        }
+        let range = range_of(delta.tuple());
+        if collected {
+            self.mention(from, shard, range, delta);
+        }
+        if late {
+            self.counters.deltas_late += 1;
+            self.suspect(range);
+        }
+    }
+
+    /// Notes for the repairs that come in that a session exists.
+    fn mention(&mut self, from: UnitId, shard: usize, range: u8, delta: &Delta) {
+        let fingerprint = self.fingerprints.of(delta.tuple());
+        let limit = self.settings.limits.mentioned;
         let units = units().zip(&mut self.peers);
         for (unit, peer) in units.filter_map(|(unit, peer)| Some((unit, peer.as_mut()?))) {
             for collection in &mut peer.collections {
                 // Before its begin a stream tells what may be gone by now.
                 if unit != from || collection.begun.get(shard) == Some(&true) {
-                    let limit = self.settings.limits.mentioned;
                     collection.mention(range, fingerprint, delta.version(), limit);
                 }
             }
         }
-        let late = self.primary != Some(from) && !self.is_first_hand(from, delta);
-        self.highest = self.highest.max(delta.version());
-        if !late {
-            self.announced.note(delta);
-            return;
-        }
-        self.counters.deltas_late += 1;
-        if matches!(delta, Delta::Upsert { .. }) {
-            self.announced.note(delta);
-        }
-        self.suspect(range);
     }
 
     /// Whether an owner tells of its own session. A removal names no owner; only an owner tells of one.
@@ -248,7 +256,7 @@ impl Sync {
                 if let Record::Change(delta) = record {
                     self.counters.deltas_relayed += 1;
                     self.suspect(range_of(delta.tuple()));
-                    self.enqueue(shard, delta);
+                    self.enqueue(shard, delta, None);
                 }
             }
         }

@@ -13,13 +13,13 @@
 //! asked again until a repair answers it; a gap in any stream of the server voids what was collected,
 //! and the asker asks anew. So a repair counts as received only if every segment of it was applied.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use session::{Session, Version};
 
 use super::incoming::Begin;
-use super::peer::{Collection, Peer, Want};
+use super::peer::{Collection, Mentioned, Peer, Want};
 use super::receive::TERM_SHIFT;
 use super::serve::NEGLECT;
 use super::{Event, Output, Sync, frame, units};
@@ -40,7 +40,7 @@ impl Collection {
             begin,
             begun: vec![false; streams],
             ended: 0,
-            mentioned: Some(HashMap::new()),
+            mentioned: Some(Mentioned::default()),
             sweep: None,
             progress: now,
             inherited: false,
@@ -53,12 +53,10 @@ impl Collection {
         if !self.begin.ranges.contains(range) {
             return;
         }
-        if let Some(mentioned) = &mut self.mentioned {
-            let newest = mentioned.entry(fingerprint).or_default();
-            *newest = version.max(*newest);
-            if mentioned.len() > limit {
-                self.mentioned = None;
-            }
+        if let Some(mentioned) = &mut self.mentioned
+            && mentioned.note(range, fingerprint, version) > limit
+        {
+            self.mentioned = None;
         }
     }
 }
@@ -383,15 +381,16 @@ impl Sync {
             }
             self.budget.slots -= 1;
             if let Some((session, remaining)) = table.read(shard, slot)
-                && begin.ranges.contains(range_of(&session.tuples[0]))
+                && let range = range_of(&session.tuples[0])
+                && begin.ranges.contains(range)
             {
-                let fingerprint = self.announced.fingerprint(&session.tuples[0]);
-                let newest = mentioned.get(&fingerprint);
+                let fingerprint = self.fingerprints.of(&session.tuples[0]);
+                let newest = mentioned.newest(range, fingerprint);
                 if newest.is_none() && session.version <= begin.floor {
                     self.sweep_out(from, &session);
-                } else if newest.is_none_or(|newest| *newest < session.version) {
+                } else if newest.is_none_or(|newest| newest < session.version) {
                     self.counters.sessions_told += 1;
-                    self.enqueue(shard, Delta::Upsert { session, remaining });
+                    self.enqueue(shard, Delta::Upsert { session, remaining }, None);
                 }
             }
             slot += 1;
@@ -404,7 +403,6 @@ impl Sync {
             tuple: stale.tuples[0],
             version: stale.version,
         };
-        self.announced.note(&delta);
         self.outbox.push_back(Output::Apply { from, delta });
         self.counters.sessions_swept += 1;
         self.swept += 1;

@@ -19,7 +19,7 @@ impl Sync {
         for shard in 0..self.streams.len() {
             if self.streams[shard].waiting() > 0 {
                 self.release_acknowledged(shard);
-                self.counters.deltas_sent += self.streams[shard].cut(limit, &mut self.announced);
+                self.counters.deltas_sent += self.streams[shard].cut(limit);
             }
         }
     }
@@ -33,7 +33,7 @@ impl Sync {
             if self.streams[shard].held() >= limit {
                 self.release(shard);
             }
-            self.counters.deltas_sent += self.streams[shard].cut(limit, &mut self.announced);
+            self.counters.deltas_sent += self.streams[shard].cut(limit);
         }
     }
 

@@ -229,7 +229,7 @@ impl Sync {
                         && repair.ranges.contains(range_of(&session.tuples[0]))
                     {
                         let delta = Delta::Upsert { session, remaining };
-                        stream.append(&delta, &mut self.announced);
+                        stream.append(&delta);
                         repair.sessions += 1;
                         self.counters.sessions_repaired += 1;
                     }

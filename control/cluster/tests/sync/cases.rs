@@ -173,7 +173,7 @@ fn a_change_is_confirmed_once_the_peer_has_acknowledged_it() {
 fn a_session_born_and_dead_between_two_polls_is_never_sent() {
     let empty = Table::new(2);
     let (mut a, mut b, mut now) = pair(&empty);
-    a.push(0, upsert(1));
+    a.push_born(0, upsert(1), upsert(1).version());
     a.push(0, remove(1));
     let (frames, applied) = pump((&mut a, &empty), (&mut b, &empty), &mut now);
     assert_eq!(
@@ -181,7 +181,7 @@ fn a_session_born_and_dead_between_two_polls_is_never_sent() {
         (0, 0, 1)
     );
 
-    a.push(0, upsert(2));
+    a.push_born(0, upsert(2), upsert(2).version());
     pump((&mut a, &empty), (&mut b, &empty), &mut now);
     a.push(0, upsert(2));
     a.push(0, remove(2));

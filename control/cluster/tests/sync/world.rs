@@ -4,7 +4,7 @@
 //! hears, elects by patience and rank, yields when told to.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -189,6 +189,8 @@ pub(crate) struct Unit {
     newest: Vec<Boot>,
     paused: Time,
     wake: Time,
+    /// Changes that its workers made and reported, and the version in which a new session began.
+    ring: VecDeque<(u16, Delta, Option<Version>)>,
     /// Changes on their way to the workers, with the time at which the table shows them.
     applying: Vec<(Time, Delta)>,
 }
@@ -292,6 +294,7 @@ impl World {
             newest: vec![Boot(0); units],
             paused: Time(0),
             wake: Time::NEVER,
+            ring: VecDeque::new(),
             applying: Vec::new(),
         }
     }
@@ -461,7 +464,8 @@ impl World {
             ranges.insert(range_of(&key));
             unit.sync.overflowed(ranges);
         } else {
-            unit.sync.push(shard_id, delta);
+            let born = known.is_none().then_some(delta.version());
+            unit.ring.push_back((shard_id, delta, born));
         }
     }
 
@@ -469,6 +473,9 @@ impl World {
     fn turn(&mut self, index: usize) {
         let now = self.now;
         self.units[index].show_applied(now);
+        // The table shows a change before its report is read.
+        let reports = self.random.below(6);
+        self.units[index].take_reports(reports);
         loop {
             let unit = &mut self.units[index];
             let Some(output) = unit.sync.poll(&unit.table, now) else {
@@ -494,7 +501,12 @@ impl World {
         }
         let unit = &mut self.units[index];
         let applied = unit.applying.first().map_or(Time::NEVER, |(time, _)| *time);
-        let wake = unit.sync.next_deadline().min(applied);
+        let reported = if unit.ring.is_empty() {
+            Time::NEVER
+        } else {
+            now
+        };
+        let wake = unit.sync.next_deadline().min(applied).min(reported);
         let wake = wake.max(now + Duration::from_micros(50));
         if wake < unit.wake {
             unit.wake = wake;
@@ -542,7 +554,10 @@ impl World {
     pub(crate) fn hand_over(&mut self) {
         let now = self.now;
         for unit in &mut self.units {
-            if unit.primary == Some(unit.id) && unit.sync.acknowledged_by_all() {
+            if unit.primary == Some(unit.id)
+                && unit.ring.is_empty()
+                && unit.sync.acknowledged_by_all()
+            {
                 unit.lose_primary(now);
                 unit.yields = now + Duration::from_millis(300);
             }
@@ -587,6 +602,7 @@ impl World {
                 unit.sync.synced()
                     && unit.sync.acknowledged_by_all()
                     && unit.applying.is_empty()
+                    && unit.ring.is_empty()
                     && unit.table.contents() == contents
             })
     }
@@ -595,7 +611,7 @@ impl World {
     pub(crate) fn check_acknowledged(&mut self) {
         let Some(primary) = self.agreed() else { return };
         let writer = &self.units[primary];
-        if !writer.sync.acknowledged_by_all() {
+        if !writer.sync.acknowledged_by_all() || !writer.ring.is_empty() {
             return;
         }
         let (written, own) = (&writer.written, writer.table.contents());
@@ -663,6 +679,25 @@ impl Unit {
         self.primary = None;
         self.leaderless = now;
         self.sync.primary(None, self.term, now);
+    }
+
+    /// Hands on what the workers reported. A session's state is read when the report is.
+    fn take_reports(&mut self, most: u64) {
+        for _ in 0..most {
+            let Some((shard, mut delta, born)) = self.ring.pop_front() else {
+                return;
+            };
+            if let Delta::Upsert { session, remaining } = &mut delta {
+                match self.table.find(&session.tuples[0]) {
+                    Some(found) => (*session, *remaining) = found,
+                    None => continue,
+                }
+            }
+            match born {
+                Some(born) => self.sync.push_born(shard, delta, born),
+                None => self.sync.push(shard, delta),
+            }
+        }
     }
 
     /// Changes that have reached the workers.

@@ -1,6 +1,7 @@
 //! What comes in: links, frames, packets of the workers, changes of sessions.
 
-use cluster::{Delta, LinkId, Load, RangeSet, Time};
+use arrayvec::ArrayVec;
+use cluster::{LinkId, Load, RangeSet, Time};
 use forward::{DeltaKind, DeltaNotice, InterfaceId, PuntReason};
 
 use super::{Control, WORKER_PATIENCE};
@@ -12,6 +13,8 @@ use api::EventLevel;
 const PUNTED_PER_TURN: usize = 256;
 /// Changes of sessions per turn.
 const DELTAS_PER_TURN: usize = 4_096;
+/// Of these, how many are read from the table at once, with their memory asked for ahead.
+const DELTAS_AT_ONCE: usize = 32;
 /// Bursts of one sync interface per turn.
 const BURSTS_PER_TURN: usize = 16;
 /// So many changes of other units may wait for a worker before no more are taken in: the sender
@@ -121,29 +124,26 @@ impl Control {
     pub(super) fn take_deltas(&mut self, now: Time) {
         for (shard, worker) in (0..).zip(&mut self.workers) {
             let mut room = self.node.sync_room().min(DELTAS_PER_TURN);
-            while room > 0
-                && let Ok(notice) = worker.deltas.pop()
-            {
-                let read = |notice: &DeltaNotice| {
-                    let session = self.table.get(shard, notice.id)?;
-                    // Another session may have the slot by now; its own notice follows.
-                    (session.tuples[0] == notice.tuple && self.table.is_copied(&session)).then(
-                        || Delta::Upsert {
-                            session,
-                            remaining: self.table.remaining(&session),
-                        },
-                    )
-                };
-                let delta = match notice.kind {
-                    DeltaKind::Upsert => read(&notice),
-                    DeltaKind::Remove => Some(Delta::Remove {
-                        tuple: notice.tuple,
-                        version: notice.version,
-                    }),
-                };
-                if let Some(delta) = delta {
-                    self.node.push(shard, delta, now);
-                    room -= 1;
+            let mut batch = ArrayVec::<DeltaNotice, DELTAS_AT_ONCE>::new();
+            while room > 0 {
+                while batch.len() < room.min(DELTAS_AT_ONCE)
+                    && let Ok(notice) = worker.deltas.pop()
+                {
+                    self.table.prefetch(shard, notice.id);
+                    batch.push(notice);
+                }
+                if batch.is_empty() {
+                    break;
+                }
+                room -= batch.len();
+                for notice in batch.drain(..) {
+                    match self.table.change(shard, &notice) {
+                        Some(delta) if notice.kind == DeltaKind::Begin => {
+                            self.node.push_born(shard, delta, notice.version, now);
+                        }
+                        Some(delta) => self.node.push(shard, delta, now),
+                        None => {}
+                    }
                 }
             }
             let dirty = worker.dirty.take();

@@ -437,7 +437,7 @@ impl<P: PortIo> Core<P> {
         if opening.flags.has(Flags::DESTINATION_NAT) {
             self.counters.happened(Event::DestinationNat);
         }
-        self.report(DeltaKind::Upsert, id, &session);
+        self.report(DeltaKind::Begin, id, &session);
         Ok(Hit::new(id, Direction::Original))
     }
 

@@ -8,12 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use arrayvec::ArrayVec;
 use cluster::sync::frame::{self, Content, Receipt};
 use cluster::sync::{Limits, Output, Sync, SyncSettings};
 use cluster::{Boot, Delta, RangeSet, SessionSource, Time, UnitId};
 use core_affinity::CoreId;
 use forward::{ControlRings, DeltaKind, DeltaNotice};
 use packet::Tuple;
+use rtrb::Consumer;
 use session::{Reader, Session, SessionId, Timeouts};
 
 /// What is done with the changes.
@@ -81,6 +83,8 @@ pub(super) fn read(
 
 /// Changes that are taken in one turn, as the daemon does.
 const PER_TURN: usize = 4_096;
+/// Of these, how many are read from the table at once, as there.
+const AT_ONCE: usize = 32;
 const SHARD: u16 = 0;
 /// What a turn of the control core takes, about.
 const TURN: Duration = Duration::from_micros(100);
@@ -133,13 +137,21 @@ impl Streamer {
         }
         let room = self.sync.room().min(PER_TURN);
         let mut taken = 0;
-        while taken < room
-            && let Ok(notice) = self.control.deltas.pop()
-        {
-            taken += 1;
-            if let Some(delta) = self.table.delta(&notice) {
-                self.sync.push(SHARD, delta);
-                self.done.changes += 1;
+        let sync = &mut self.sync;
+        while taken < room {
+            let read = self
+                .table
+                .take(&mut self.control.deltas, room - taken, |notice, delta| {
+                    self.done.changes += 1;
+                    if notice.kind == DeltaKind::Begin {
+                        sync.push_born(SHARD, delta, notice.version);
+                    } else {
+                        sync.push(SHARD, delta);
+                    }
+                });
+            taken += read;
+            if read == 0 {
+                break;
             }
         }
         let dirty = self.control.dirty.take();
@@ -182,10 +194,32 @@ impl Table {
         Self(shard)
     }
 
+    /// Takes notices off a ring, some at once, and shows the changes that they are about; returns how many.
+    pub(crate) fn take(
+        &self,
+        ring: &mut Consumer<DeltaNotice>,
+        limit: usize,
+        mut show: impl FnMut(&DeltaNotice, Delta),
+    ) -> usize {
+        let mut batch = ArrayVec::<DeltaNotice, AT_ONCE>::new();
+        while batch.len() < limit.min(AT_ONCE)
+            && let Ok(notice) = ring.pop()
+        {
+            self.0.prefetch(notice.id);
+            batch.push(notice);
+        }
+        for notice in &batch {
+            if let Some(delta) = self.delta(notice) {
+                show(notice, delta);
+            }
+        }
+        batch.len()
+    }
+
     /// The change that a notice is about; nothing where the slot holds another session by now.
-    pub(crate) fn delta(&self, notice: &DeltaNotice) -> Option<Delta> {
+    fn delta(&self, notice: &DeltaNotice) -> Option<Delta> {
         match notice.kind {
-            DeltaKind::Upsert => {
+            DeltaKind::Begin | DeltaKind::Upsert => {
                 let session = self.0.get(notice.id)?;
                 let remaining = remaining(&session);
                 (session.tuples[0] == notice.tuple).then_some(Delta::Upsert { session, remaining })

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use cluster::{
-    Action, Boot, Delta, Key, LinkId, LinkKind, LinkSettings, Node, Role, Settings, Time, UnitId,
+    Action, Boot, Delta, Key, LinkId, LinkKind, LinkSettings, Node, Role, Schedule, Settings, Time,
+    UnitId, envelope,
 };
 use dpdk::clock;
 use forward::{DeltaKind, DeltaNotice, RingSizes, TableCommand};
@@ -162,7 +163,7 @@ impl Pair {
             let inserted = pair.sender.shard.insert(session, NOW);
             let id = inserted.map_err(|why| anyhow!("session {n}: {why:?}"))?.id;
             pair.ids.push(id);
-            pair.notify(DeltaKind::Upsert, id, &session)
+            pair.notify(DeltaKind::Begin, id, &session)
         })
     }
 
@@ -305,11 +306,16 @@ impl Pair {
     }
 
     fn take_changes(&mut self) {
-        while let Ok(notice) = self.notices.1.pop() {
-            if let Some(delta) = self.sender.table.delta(&notice) {
-                self.sender.node.push(0, delta, self.now);
+        let (node, now) = (&mut self.sender.node, self.now);
+        let mut push = |notice: &DeltaNotice, delta| {
+            if notice.kind == DeltaKind::Begin {
+                node.push_born(0, delta, notice.version, now);
+            } else {
+                node.push(0, delta, now);
             }
-        }
+        };
+        let (table, ring) = (&self.sender.table, &mut self.notices.1);
+        while table.take(ring, usize::MAX, &mut push) > 0 {}
     }
 
     fn apply(&mut self) {
@@ -392,5 +398,10 @@ fn settings(id: u8, boot: u64) -> Result<Settings> {
         software: env!("CARGO_PKG_VERSION").to_owned(),
         session_sync: true,
         shards: 1,
+        witness: None,
+        schedule: Schedule::None,
+        weight: 1,
+        stations: Vec::new(),
+        protocol: envelope::VERSION,
     })
 }
