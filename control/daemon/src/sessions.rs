@@ -18,7 +18,7 @@ pub(crate) struct Copies {
 impl Copies {
     /// The units besides its owner that are known to hold a session.
     fn of(&self, table: &Table, session: &Session) -> Vec<u8> {
-        if session.is_provisional() || !table.is_copied(session) {
+        if !table.is_copied(session) {
             return Vec::new();
         }
         if session.owner != self.unit {

@@ -38,6 +38,15 @@ pub struct SyncArgs {
 
 const MEMORY_MB: u32 = 64;
 
+type Side = fn(&Cost) -> f64;
+
+/// Whose cycles.
+const SIDES: [(&str, Side); 3] = [
+    ("sender", |cost| cost.sender),
+    ("receiver", |cost| cost.receiver),
+    ("receiver's worker", |cost| cost.worker),
+];
+
 /// Runs it.
 ///
 /// # Errors
@@ -54,8 +63,10 @@ pub fn run(args: &SyncArgs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+type Step = fn(&mut Pair) -> Result<Cost>;
+
 /// What happens to the sessions of one run, in this order.
-const STEPS: [(&str, fn(&mut Pair) -> Result<Cost>); 4] = [
+const STEPS: [(&str, Step); 4] = [
     ("begin", Pair::begin_all),
     ("change", Pair::change_all),
     ("are copied", Pair::copy_all),
@@ -71,12 +82,7 @@ fn measure(args: &SyncArgs, sessions: u32, protocol: Protocol, report: &mut Repo
         }
     }
     for ((what, _), costs) in STEPS.iter().zip(costs) {
-        let sides: [(&str, fn(&Cost) -> f64); 3] = [
-            ("sender", |cost| cost.sender),
-            ("receiver", |cost| cost.receiver),
-            ("receiver's worker", |cost| cost.worker),
-        ];
-        for (side, cycles) in sides {
+        for (side, cycles) in SIDES {
             let mut runs = costs.iter();
             let figure = repeated(costs.len(), Better::Less, || {
                 Ok(runs.next().map_or(f64::NAN, cycles))
