@@ -211,13 +211,15 @@ impl Units {
                 while let Ok(notice) = rings.deltas.pop() {
                     let command = match notice.kind {
                         DeltaKind::Remove => TableCommand::Retract(notice.tuple, notice.version),
-                        DeltaKind::Upsert => match gateway.readers[shard].get(notice.id) {
-                            Some(session) if session.tuples[0] == notice.tuple => {
-                                assert!(!session.is_provisional(), "nobody hears of these");
-                                TableCommand::Apply(session, REMAINING)
+                        DeltaKind::Begin | DeltaKind::Upsert => {
+                            match gateway.readers[shard].get(notice.id) {
+                                Some(session) if session.tuples[0] == notice.tuple => {
+                                    assert!(!session.is_provisional(), "nobody hears of these");
+                                    TableCommand::Apply(session, REMAINING)
+                                }
+                                _ => continue,
                             }
-                            _ => continue,
-                        },
+                        }
                     };
                     for &other in ids.iter().filter(|other| **other != unit) {
                         let wire = self.under_way.entry((unit, other)).or_default();
