@@ -137,8 +137,22 @@ pub struct ClusterView {
     /// Slots over which the primary spreads new sessions; zero while it keeps all to itself.
     #[serde(default)]
     pub slots: u32,
+    /// The witness, if the cluster has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<WitnessView>,
     /// All units that it knows, itself included, by id.
     pub units: Vec<UnitView>,
+}
+
+/// The witness whose lease a unit needs to be primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessView {
+    /// It answers this unit.
+    pub answers: bool,
+    /// The unit that has its lease, where that is known.
+    pub holder: Option<u8>,
+    /// For how much longer the unit that answers may be primary.
+    pub lease_ms: u64,
 }
 
 /// One unit of the cluster.

@@ -3,7 +3,7 @@
 use api::{
     Cleared, ClusterView, CounterView, Done, EventView, FailoverView, Health, InterfaceView,
     LinkView, NeighbourView, PolicyView, ReloadResult, RouteView, SessionsView, Status, SyncView,
-    UnitView, Why,
+    UnitView, Why, WitnessView,
 };
 
 use crate::table::{Table, duration, or_dash, yes_no};
@@ -101,8 +101,9 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
             links(unit),
         ]);
     }
+    let witness = cluster.witness.map_or(String::new(), witness);
     format!(
-        "cluster {}, term {}, schedule {}: {primary}\n\n{table}\n{}",
+        "cluster {}, term {}, schedule {}: {primary}{witness}\n\n{table}\n{}",
         cluster.cluster,
         cluster.term,
         cluster.schedule,
@@ -134,6 +135,14 @@ fn shares(cluster: &ClusterView) -> Table {
 /// `n` tenths of something.
 fn tenths(n: u64, of: &str) -> String {
     format!("{}.{} {of}", n / 10, n % 10)
+}
+
+fn witness(witness: WitnessView) -> String {
+    match (witness.answers, witness.holder) {
+        (false, _) => "\nwitness: does not answer".into(),
+        (true, None) => "\nwitness: answers, nobody has its lease".into(),
+        (true, Some(unit)) => format!("\nwitness: answers, unit {unit} has its lease"),
+    }
 }
 
 fn health(health: Health) -> String {

@@ -65,6 +65,7 @@ pub(crate) fn facts(config: &Config) -> Vec<Fact> {
     let mut facts = Vec::new();
     unit(config, &mut facts);
     cluster(config, &mut facts);
+    witness(config, &mut facts);
     let names = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
     order(
         &mut facts,
@@ -179,6 +180,15 @@ fn cluster(config: &Config, facts: &mut Vec<Fact>) {
     };
     let acked_timeout = show(cluster.acked_timeout);
     table.say_with(Effect::Live, scope, "acked_timeout", acked_timeout);
+}
+
+/// Units may reach it by different ways, but all must have one.
+fn witness(config: &Config, facts: &mut Vec<Fact>) {
+    if let Some(witness) = &config.witness {
+        let mut table = table(facts, "witness", Effect::Restart);
+        table.say(Scope::Unit, "endpoints", join(&witness.endpoints));
+        table.say(Scope::Cluster, "lease", show(witness.lease));
+    }
 }
 
 fn interface(interface: &Interface, facts: &mut Vec<Fact>) {

@@ -26,6 +26,7 @@ mod problem;
 mod routes;
 mod sections;
 mod value;
+mod witness;
 
 pub use address::Ipv4Net;
 pub use device::{Device, DeviceError};
@@ -38,3 +39,4 @@ pub use model::{
     Schedule, SourceNat, Timeouts, Unit, Zone,
 };
 pub use problem::{Problem, Problems, Severity};
+pub use witness::{Endpoint, Witness};

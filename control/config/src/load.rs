@@ -9,7 +9,7 @@ use crate::document::{self, Report, Section};
 use crate::interfaces::Interfaces;
 use crate::model::Config;
 use crate::problem::{Problem, Problems, Severity};
-use crate::{policies, routes, sections};
+use crate::{policies, routes, sections, witness};
 
 impl Config {
     /// Reads and checks the file at `path`, and the key file that it names.
@@ -56,6 +56,7 @@ fn read(document: &DeTable<'_>, report: &Report) -> Option<Config> {
     let cpu = sections::cpu(&root, report);
     let memory = sections::memory(&root);
     let cluster = sections::cluster(&root, report);
+    let witness = witness::read(&root, report);
     let timeouts = sections::timeouts(&root);
     let limits = sections::limits(&root);
     let management = sections::management(&root, unit.as_ref(), report);
@@ -68,6 +69,7 @@ fn read(document: &DeTable<'_>, report: &Report) -> Option<Config> {
         cpu: cpu?,
         memory: memory?,
         cluster: cluster?,
+        witness: witness?,
         interfaces: interfaces.build()?,
         routes: routes?,
         policies: policies?,

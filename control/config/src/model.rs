@@ -11,6 +11,7 @@ use crate::address::Ipv4Net;
 use crate::device::Device;
 use crate::key::Key;
 use crate::problem::Problem;
+use crate::witness::Witness;
 
 /// A checked configuration of one unit.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub memory: Memory,
     /// The cluster that it belongs to.
     pub cluster: Cluster,
+    /// Who decides when units hear nothing of each other; nobody when absent.
+    pub witness: Option<Witness>,
     /// The interfaces, in the order of the file; [`InterfaceIndex`] counts in it.
     pub interfaces: Vec<Interface>,
     /// The static routes, in the order of the file; no two have the same destination.

@@ -33,12 +33,14 @@ use crate::host::Host;
 use crate::outgoing::Outgoing;
 use crate::startup::{self, Started, WorkerHandle};
 use crate::table::Table;
+use crate::witness::Witness;
 use crate::{carrier, plan, workers};
 
 mod act;
 mod intake;
 mod operate;
 mod report;
+mod witness;
 
 /// Longest pause: what a frame or an operator waits at most. Also where workers spin, since nothing
 /// that is decided here is worth a core that only looks: what must not wait, workers do themselves.
@@ -94,6 +96,7 @@ pub(crate) struct Control {
     table: Table,
     host: Host,
     outgoing: Outgoing,
+    witness: Option<Witness>,
     carriers: Receiver<CarrierChange>,
     requests: Receiver<Request>,
     events: Events,
@@ -115,7 +118,10 @@ impl Control {
         let watched = startup::kernel_interfaces(&config)?;
         let unit = UnitId::new(config.unit.id).context("unit id is not in 1..=16")?;
         let boot = boot().context("no random numbers")?;
-        let started = startup::start(&config, clock)?;
+        let owner = format!("{unit} {boot} {}", config.unit.name);
+        let witness = Witness::start(&config, owner, clock)?;
+        let lease = witness.as_ref().map(|witness| Arc::clone(&witness.lease));
+        let started = startup::start(&config, clock, lease)?;
         let now = clock.now();
         let macs: Vec<_> = (started.ports.iter().map(|port| Mac(port.mac()))).collect();
         let node = Node::new(plan::cluster(&config, &macs, unit, boot), now)?;
@@ -151,6 +157,7 @@ impl Control {
             table,
             host: Host::new(),
             outgoing: Outgoing::new(pool, inject, sync_queues),
+            witness,
             carriers: carrier::watch(watched)?,
             requests,
             events: Events::default(),
@@ -201,6 +208,7 @@ impl Control {
                 std::thread::sleep(pause);
             }
         }
+        self.leave_witness();
         self.end_workers();
     }
 
@@ -208,6 +216,7 @@ impl Control {
     fn turn(&mut self) -> Time {
         let now = self.clock.now();
         self.table.now = tick(now);
+        self.take_lease(now);
         self.take_carriers(now);
         self.take_sync_frames(now);
         self.take_punted(now);

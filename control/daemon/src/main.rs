@@ -23,6 +23,7 @@ mod plan;
 mod sessions;
 mod startup;
 mod table;
+mod witness;
 mod workers;
 
 use std::io::{IsTerminal, Write};

@@ -1,6 +1,6 @@
 //! Prometheus metrics, read when they are scraped.
 
-use api::{CounterView, LinkState, Role, Status, UnitView};
+use api::{CounterView, LinkState, Role, Status, UnitView, WitnessView};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     /// All units of the cluster, this one included.
     members: Vec<UnitView>,
     counters: Vec<CounterView>,
+    witness: Option<WitnessView>,
 }
 
 impl Metrics {
@@ -28,6 +29,7 @@ impl Metrics {
             status: control.status(),
             members: control.cluster().units,
             counters: control.counters(),
+            witness: control.witness_view(),
         }
     }
 
@@ -82,6 +84,10 @@ impl Metrics {
             ),
         ]
         .into_iter()
+        .chain(self.witness.map(|witness| {
+            let answers = i64::from(witness.answers);
+            ("witness_answers", "1 while the witness answers.", answers)
+        }))
     }
 
     /// What each unit of the cluster does, as this one knows it; lag is that of the others behind this one.

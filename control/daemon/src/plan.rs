@@ -95,7 +95,7 @@ pub(crate) fn cluster(config: &Config, macs: &[Mac], unit: UnitId, boot: Boot) -
         software: SOFTWARE.to_owned(),
         session_sync: cluster.session_sync,
         shards: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
-        witness: None,
+        witness: config.witness.as_ref().map(|witness| witness.lease),
         schedule: schedule(cluster.schedule),
         weight: config.unit.weight,
         stations: stations(config, macs),

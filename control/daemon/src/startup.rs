@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use config::{Config, InterfaceRole};
 use dpdk::{Device, Eal, EalSettings, Mempool, Port, PortSettings, Rss, RxQueue, TxQueue};
 use forward::{
-    ControlRings, Neighbours, Publisher, QueuePair, RingSizes, Snapshot, WorkerCounters,
-    WorkerParts,
+    ControlRings, Gate, Lease, Neighbours, Publisher, QueuePair, RingSizes, Snapshot,
+    WorkerCounters, WorkerParts,
 };
 use packet::Mac;
 use packet::toeplitz::{SYMMETRIC_KEY, Steering};
@@ -55,7 +55,7 @@ pub(crate) struct Started {
 }
 
 /// Starts everything. The calling thread becomes the control core's.
-pub(crate) fn start(config: &Config, clock: Clock) -> Result<Started> {
+pub(crate) fn start(config: &Config, clock: Clock, lease: Option<Arc<Lease>>) -> Result<Started> {
     let devices = devices(config)?;
     check_cores(config)?;
     if config.memory.huge_pages {
@@ -95,7 +95,8 @@ pub(crate) fn start(config: &Config, clock: Clock) -> Result<Started> {
             counters: Arc::clone(&counters),
         };
         let core = config.cpu.workers[usize::from(index)];
-        let thread = workers::start(parts, core, config.cpu.idle, clock, Arc::clone(&stop))?;
+        let gate = lease.as_ref().map(|lease| gate(lease, clock, &snapshot));
+        let thread = workers::start(parts, gate, core, config.cpu.idle, clock, Arc::clone(&stop))?;
         running.push(WorkerHandle {
             rings: control,
             counters,
@@ -115,6 +116,13 @@ pub(crate) fn start(config: &Config, clock: Clock) -> Result<Started> {
         stop,
         claims,
     })
+}
+
+/// The gate of one worker.
+fn gate(lease: &Arc<Lease>, clock: Clock, snapshot: &Publisher<Snapshot>) -> Gate {
+    let interfaces = &snapshot.current().interfaces;
+    let stations = interfaces.iter().map(|interface| interface.virtual_mac);
+    Gate::new(Arc::clone(lease), move || clock.now().0, stations)
 }
 
 fn devices(config: &Config) -> Result<Vec<Device>> {

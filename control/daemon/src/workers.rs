@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use config::Idle;
 use core_affinity::CoreId;
-use forward::{Now, QueuePair, Worker, WorkerParts};
+use forward::{Gate, Now, QueuePair, Worker, WorkerParts};
 
 use crate::clock::{Clock, tick};
 
@@ -36,6 +36,7 @@ pub(crate) fn prefer(niceness: i32) {
 /// Starts the thread of one worker on its core. It ends when `stop` is set.
 pub(crate) fn start(
     parts: WorkerParts<Option<QueuePair>>,
+    gate: Option<Gate>,
     core: u16,
     idle: Idle,
     clock: Clock,
@@ -63,7 +64,10 @@ pub(crate) fn start(
                 }
             };
             prefer(WORKER_NICENESS);
-            let worker = Worker::new(parts);
+            let mut worker = Worker::new(parts);
+            if let Some(gate) = gate {
+                worker = worker.with_gate(gate);
+            }
             let _ = ready.send(Ok(()));
             run(worker, idle, clock, &stop);
             drop(registered);

@@ -58,6 +58,7 @@ counters! {
         Broadcast = "broadcast", "Broadcasts are not forwarded (RFC 2644).";
         NotTraffic = "not_traffic", "A packet of users on an interface that carries none.";
         NotPrimary = "not_primary", "A packet of users that is not this unit's to forward.";
+        NoLease = "no_lease", "It would have left from the virtual MAC, and the lease of the witness had run out.";
         PolicyDefault = "policy_default", "No policy matches.";
         PolicyDeny = "policy_deny", "A policy says deny.";
         PolicyReject = "policy_reject", "A policy says reject.";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dpdk::{Burst, Mbuf};
 
 use crate::counters::{Drop, WorkerCounters};
+use crate::gate::Gate;
 use crate::interface::InterfaceId;
 use crate::port::PortIo;
 
@@ -12,6 +13,7 @@ use crate::port::PortIo;
 pub(crate) struct Egress<P> {
     ports: Vec<Port<P>>,
     counters: Arc<WorkerCounters>,
+    gate: Option<Gate>,
 }
 
 struct Port<P> {
@@ -28,7 +30,13 @@ impl<P: PortIo> Egress<P> {
         Self {
             ports: ports.into_iter().map(pending).collect(),
             counters,
+            gate: None,
         }
+    }
+
+    /// Sends from virtual stations only while the gate is open.
+    pub(crate) fn set_gate(&mut self, gate: Gate) {
+        self.gate = Some(gate);
     }
 
     /// How many ports there are.
@@ -56,7 +64,7 @@ impl<P: PortIo> Egress<P> {
             return false;
         };
         if port.pending.is_full() {
-            port.flush(interface, &self.counters);
+            port.flush(interface, &self.counters, self.gate.as_ref());
         }
         // There is room now, so the burst gives nothing back.
         let _ = port.pending.push(mbuf);
@@ -68,7 +76,7 @@ impl<P: PortIo> Egress<P> {
         for (index, port) in self.ports.iter_mut().enumerate() {
             if !port.pending.is_empty() {
                 let interface = InterfaceId(u8::try_from(index).unwrap_or(u8::MAX));
-                port.flush(interface, &self.counters);
+                port.flush(interface, &self.counters, self.gate.as_ref());
             }
         }
     }
@@ -76,7 +84,11 @@ impl<P: PortIo> Egress<P> {
 
 impl<P: PortIo> Port<P> {
     /// Sends the pending frames, trying twice; what is left then is dropped.
-    fn flush(&mut self, interface: InterfaceId, counters: &WorkerCounters) {
+    fn flush(&mut self, interface: InterfaceId, counters: &WorkerCounters, gate: Option<&Gate>) {
+        if let Some(gate) = gate {
+            let held_back = gate.hold_back(interface, &mut self.pending);
+            counters.lose_many(Drop::NoLease, held_back);
+        }
         let frames = self.pending.len();
         let bytes: usize = self.pending.iter().map(Mbuf::len).sum();
         let mut sent = self.io.transmit(&mut self.pending);

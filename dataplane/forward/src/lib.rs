@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`Worker`] is generic over [`PortIo`], so that tests run it over cables in memory. Nothing here
-//! reads a clock: a turn is given its time. [`Resolver`] is the exception to "a worker's matter": the
+//! reads a clock: a turn is given its time, but for the [`Gate`] of a unit with a witness. [`Resolver`] is the exception to "a worker's matter": the
 //! control core's half of address resolution, kept beside the [`Neighbours`] that it makes.
 
 mod attachment;
@@ -18,6 +18,7 @@ mod counters;
 mod distribution;
 mod egress;
 mod fragment;
+mod gate;
 mod hash;
 mod interface;
 mod limiter;
@@ -39,6 +40,7 @@ mod worker;
 
 pub use counters::{Drop, Event, MAX_COUNTED_POLICIES, Traffic, WorkerCounters};
 pub use distribution::{Distribution, Duty, Member, Pick};
+pub use gate::{Gate, Lease};
 pub use interface::{
     Interface, InterfaceAddress, InterfaceId, InterfaceRole, InterfaceSet, MAX_INTERFACES, Prefix,
 };

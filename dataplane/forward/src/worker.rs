@@ -27,6 +27,7 @@ use session::{Reader, Shard, Tick};
 use crate::batch::Batch;
 use crate::counters::{Drop, Event, WorkerCounters};
 use crate::egress::Egress;
+use crate::gate::Gate;
 use crate::interface::InterfaceId;
 use crate::limiter::{Evictions, TokenBucket};
 use crate::nat::PortChooser;
@@ -164,6 +165,13 @@ impl<P: PortIo> Worker<P> {
                 batch: Batch::new(),
             },
         }
+    }
+
+    /// The same worker, sending from virtual stations only while the gate is open.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.core.egress.set_gate(gate);
+        self
     }
 
     /// Does everything that is there to do now, within bounds. Returns how many packets that were:

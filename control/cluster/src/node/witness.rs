@@ -207,11 +207,11 @@ mod tests {
 
     /// The latest wish.
     fn wish(bench: &Bench) -> LeaseWish {
-        let wishes = bench.actions.iter().filter_map(|action| match action {
+        let mut wishes = bench.actions.iter().filter_map(|action| match action {
             Action::Lease(wish) => Some(*wish),
             _ => None,
         });
-        wishes.last().unwrap_or_default()
+        wishes.next_back().unwrap_or_default()
     }
 
     /// The witness answers the latest wish with this holder.

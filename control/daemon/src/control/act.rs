@@ -34,8 +34,7 @@ impl Control {
                 Action::Distribute(distribution) => self.distribute(&distribution),
                 Action::Neighbours { entries, .. } => self.learn_neighbours(&entries, now),
                 Action::Announce => self.announce(),
-                // Only where a witness is configured.
-                Action::Lease(_) => {}
+                Action::Lease(wish) => self.wish(wish),
                 Action::Apply { delta, .. } => self.apply(delta),
                 Action::Event(event) => {
                     self.events
@@ -225,6 +224,8 @@ fn level(event: &Event) -> EventLevel {
         Event::PeerDown { .. }
         | Event::PeerLeft { .. }
         | Event::PeerLinkDown { .. }
+        | Event::WitnessSilent
+        | Event::LeaseTaken { .. }
         | Event::ConfigurationDiffers { .. } => EventLevel::Warning,
         _ => EventLevel::Info,
     }
@@ -238,6 +239,10 @@ fn kind(event: &Event) -> &'static str {
         | Event::PeerLeft { .. } => "peer",
         Event::PeerLinkUp { .. } | Event::PeerLinkDown { .. } => "peer_link",
         Event::DualPrimary { .. } | Event::DualPrimaryEnded { .. } => "dual_primary",
+        Event::WitnessAnswers
+        | Event::WitnessSilent
+        | Event::LeaseGranted { .. }
+        | Event::LeaseTaken { .. } => "witness",
         Event::DuplicateUnit { .. } => "duplicate_unit",
         Event::ConfigurationDiffers { .. } | Event::ConfigurationAgrees { .. } => "configuration",
         _ => "cluster",

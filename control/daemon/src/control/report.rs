@@ -168,6 +168,7 @@ impl Control {
             unit: node.unit.get(),
             term: node.term,
             primary: node.primary.map(UnitId::get),
+            witness: self.witness_view(),
             schedule: self.config.cluster.schedule.name().to_owned(),
             slots: u32::try_from(self.current().distribution.slots.len()).unwrap_or(u32::MAX),
             units,

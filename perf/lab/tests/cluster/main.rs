@@ -15,3 +15,4 @@ mod operators;
 mod site;
 mod traffic;
 mod wire;
+mod witness;

@@ -1,0 +1,366 @@
+//! Four requests to etcd's JSON gateway (`/v3`, of etcd 3.4 and later), one exchange each.
+//!
+//! 64-bit numbers are texts in its JSON, keys and values are base64, and what is zero is left out.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use cluster::{LeaseHolder, UnitId};
+use config::Endpoint;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+/// The largest answer that is read.
+const ANSWER_MAX: usize = 1 << 16;
+
+/// A lease at etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeaseId(i64);
+
+/// Why an exchange brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{endpoint} cannot be reached: {cause}")]
+    Unreachable {
+        endpoint: Endpoint,
+        cause: std::io::Error,
+    },
+    #[error("{0} did not answer in time")]
+    Late(Endpoint),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("it answered {0}")]
+    Refused(String),
+    #[error("its answer makes no sense: {0}")]
+    Answer(String),
+}
+
+/// The servers, and what this unit says to them.
+pub(super) struct Etcd {
+    endpoints: Vec<Endpoint>,
+    /// The one that is asked.
+    current: usize,
+    patience: Duration,
+    connection: Option<SendRequest<Full<Bytes>>>,
+    key: String,
+    owner: String,
+}
+
+impl Etcd {
+    /// `key` is where the primary is written, `owner` what this unit writes there: its number first.
+    /// No exchange takes longer than `patience`.
+    pub(super) fn new(
+        endpoints: Vec<Endpoint>,
+        patience: Duration,
+        key: String,
+        owner: String,
+    ) -> Self {
+        Self {
+            endpoints,
+            current: 0,
+            patience,
+            connection: None,
+            key: base64(key.as_bytes()),
+            owner: base64(owner.as_bytes()),
+        }
+    }
+
+    /// A new lease, and how many seconds it lasts.
+    pub(super) async fn grant(&mut self, ttl: u64) -> Result<(LeaseId, u64), Failure> {
+        let answer = self
+            .ask("/v3/lease/grant", json!({ "TTL": ttl.to_string() }))
+            .await?;
+        let granted: Kept = read(answer)?;
+        match (granted.id, granted.ttl) {
+            (0, _) | (_, 0) => Err(Failure::Answer("a lease without number or life".into())),
+            (id, ttl) => Ok((LeaseId(id), ttl)),
+        }
+    }
+
+    /// How many seconds the lease lasts from now on; 0 when it is gone.
+    pub(super) async fn keep_alive(&mut self, lease: LeaseId) -> Result<u64, Failure> {
+        let answer = self
+            .ask("/v3/lease/keepalive", json!({ "ID": lease.0.to_string() }))
+            .await?;
+        // The answer of a stream: wrapped.
+        let kept: Streamed = read(answer)?;
+        Ok(kept.result.ttl)
+    }
+
+    /// Gives a lease back, with all that is attached to it.
+    pub(super) async fn revoke(&mut self, lease: LeaseId) -> Result<(), Failure> {
+        self.ask("/v3/lease/revoke", json!({ "ID": lease.0.to_string() }))
+            .await?;
+        Ok(())
+    }
+
+    /// Writes this unit down as the primary, if nobody is; and says who is.
+    pub(super) async fn claim(&mut self, lease: LeaseId) -> Result<LeaseHolder, Failure> {
+        let transaction = json!({
+            "compare": [{
+                "target": "CREATE", "result": "EQUAL",
+                "key": self.key, "create_revision": "0",
+            }],
+            "success": [{ "request_put": {
+                "key": self.key, "value": self.owner, "lease": lease.0.to_string(),
+            }}],
+            "failure": [{ "request_range": { "key": self.key }}],
+        });
+        let answer = self.transact(transaction).await?;
+        Ok(if answer.succeeded {
+            LeaseHolder::Own
+        } else {
+            self.holder(&answer, Some(lease))
+        })
+    }
+
+    /// Removes this unit from where the primary is written, if it stands there; and says who does.
+    pub(super) async fn release(&mut self) -> Result<LeaseHolder, Failure> {
+        let transaction = json!({
+            "compare": [{
+                "target": "VALUE", "result": "EQUAL",
+                "key": self.key, "value": self.owner,
+            }],
+            "success": [{ "request_delete_range": { "key": self.key }}],
+            "failure": [{ "request_range": { "key": self.key }}],
+        });
+        let answer = self.transact(transaction).await?;
+        Ok(if answer.succeeded {
+            LeaseHolder::Nobody
+        } else {
+            self.holder(&answer, None)
+        })
+    }
+
+    async fn transact(&mut self, transaction: Value) -> Result<Transacted, Failure> {
+        read(self.ask("/v3/kv/txn", transaction).await?)
+    }
+
+    /// Who stands in the answer. This unit only with the lease that it has now: what is attached to an
+    /// earlier one goes with that.
+    fn holder(&self, answer: &Transacted, lease: Option<LeaseId>) -> LeaseHolder {
+        let mut found = answer.responses.iter().flat_map(|one| &one.range.entries);
+        let Some(entry) = found.next() else {
+            return LeaseHolder::Nobody;
+        };
+        if entry.value == self.owner && lease.is_some_and(|lease| lease.0 == entry.lease) {
+            return LeaseHolder::Own;
+        }
+        LeaseHolder::Other(unit_of(&entry.value))
+    }
+
+    /// One exchange. After a failure the next one goes to the next server, over a new connection.
+    async fn ask(&mut self, path: &str, body: Value) -> Result<Value, Failure> {
+        let endpoint = self.endpoints[self.current].clone();
+        let exchange = tokio::time::timeout(self.patience, self.exchange(&endpoint, path, body));
+        let answer = exchange
+            .await
+            .unwrap_or_else(|_| Err(Failure::Late(endpoint)));
+        if answer.is_err() {
+            self.connection = None;
+            self.current = (self.current + 1) % self.endpoints.len();
+        }
+        answer
+    }
+
+    async fn exchange(
+        &mut self,
+        endpoint: &Endpoint,
+        path: &str,
+        body: Value,
+    ) -> Result<Value, Failure> {
+        let mut connection = match self.connection.take() {
+            Some(connection) if !connection.is_closed() => connection,
+            _ => connect(endpoint).await?,
+        };
+        connection.ready().await?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header("host", format!("{}:{}", endpoint.host, endpoint.port))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .map_err(|error| Failure::Answer(error.to_string()))?;
+        let answer = connection.send_request(request).await?;
+        let status = answer.status();
+        let bytes = Limited::new(answer.into_body(), ANSWER_MAX)
+            .collect()
+            .await
+            .map_err(|error| Failure::Answer(error.to_string()))?
+            .to_bytes();
+        self.connection = Some(connection);
+        if !status.is_success() {
+            let text = String::from_utf8_lossy(&bytes);
+            return Err(Failure::Refused(format!("{status}: {}", text.trim())));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))
+    }
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+        .await
+        .map_err(|cause| Failure::Unreachable {
+            endpoint: endpoint.clone(),
+            cause,
+        })?;
+    // Each exchange is one small packet each way.
+    let _ = stream.set_nodelay(true);
+    let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the connection.
+    tokio::spawn(driver);
+    Ok(connection)
+}
+
+#[derive(Debug, Deserialize)]
+struct Streamed {
+    result: Kept,
+}
+
+#[derive(Debug, Deserialize)]
+struct Kept {
+    #[serde(rename = "ID", default, deserialize_with = "number")]
+    id: i64,
+    #[serde(rename = "TTL", default, deserialize_with = "number")]
+    ttl: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Transacted {
+    #[serde(default)]
+    succeeded: bool,
+    #[serde(default)]
+    responses: Vec<Response>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Response {
+    #[serde(rename = "response_range", default)]
+    range: Range,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Range {
+    #[serde(rename = "kvs", default)]
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    value: String,
+    #[serde(default, deserialize_with = "number")]
+    lease: i64,
+}
+
+fn read<T: serde::de::DeserializeOwned>(answer: Value) -> Result<T, Failure> {
+    serde_json::from_value(answer).map_err(|error| Failure::Answer(error.to_string()))
+}
+
+/// A number that is written as a text.
+fn number<'d, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'d>,
+    T: std::str::FromStr,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| serde::de::Error::custom(format!("{text} is no number")))
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// RFC 4648 section 4.
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let word = at(0) << 16 | at(1) << 8 | at(2);
+        for position in 0..4 {
+            let digit = (word >> (18 - 6 * position) & 63) as usize;
+            let is_padding = position > group.len();
+            let _ = text.write_char(if is_padding {
+                '='
+            } else {
+                char::from(ALPHABET[digit])
+            });
+        }
+    }
+    text
+}
+
+/// The number at the start of what a unit wrote.
+fn unit_of(value: &str) -> Option<UnitId> {
+    let text = String::from_utf8(from_base64(value)?).ok()?;
+    UnitId::new(text.split(' ').next()?.parse().ok()?)
+}
+
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (mut word, mut bits) = (0_u32, 0);
+    for byte in text.bytes().take_while(|byte| *byte != b'=') {
+        let digit = ALPHABET.iter().position(|symbol| *symbol == byte)?;
+        word = word << 6 | u32::try_from(digit).ok()?;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((word >> bits & 0xff) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_rfc_4648_section_10_has_it() {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+            assert_eq!(from_base64(coded).as_deref(), Some(plain.as_bytes()));
+        }
+        assert_eq!(from_base64("a*b"), None);
+    }
+
+    fn etcd() -> Etcd {
+        Etcd::new(Vec::new(), Duration::ZERO, "k".into(), "3 17 gw-c".into())
+    }
+
+    #[test]
+    fn whoever_is_written_down_is_the_holder() {
+        let answer = |entries: Value| -> Transacted {
+            read(json!({ "responses": [{ "response_range": { "kvs": entries }}]})).unwrap()
+        };
+        let entry = |value: &str, lease: &str| json!([{ "value": base64(value.as_bytes()), "lease": lease }]);
+        let holder = |entries| etcd().holder(&answer(entries), Some(LeaseId(9)));
+        assert_eq!(holder(json!([])), LeaseHolder::Nobody);
+        assert_eq!(holder(entry("3 17 gw-c", "9")), LeaseHolder::Own);
+        let unit = |id| LeaseHolder::Other(UnitId::new(id));
+        assert_eq!(holder(entry("3 17 gw-c", "8")), unit(3), "an earlier lease");
+        assert_eq!(holder(entry("2 5 gw-b", "7")), unit(2));
+        assert_eq!(holder(entry("99 who", "7")), LeaseHolder::Other(None));
+    }
+
+    #[test]
+    fn what_is_zero_may_be_left_out_and_numbers_are_texts() {
+        let kept: Streamed = read(json!({ "result": { "header": {}, "ID": "77" }})).unwrap();
+        assert_eq!((kept.result.id, kept.result.ttl), (77, 0));
+        assert!(read::<Streamed>(json!({ "result": { "TTL": "x" }})).is_err());
+        assert!(read::<Streamed>(json!({ "error": "no" })).is_err());
+    }
+}
