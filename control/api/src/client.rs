@@ -14,8 +14,6 @@ use tokio::net::UnixStream;
 
 use crate::view::ErrorBody;
 
-/// How long a request may take. The slowest, a planned failover, waits for peers, but not longer.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// The largest answer that is read: a million sessions are about 400 MB.
 const ANSWER_MAX: usize = 1 << 29;
 
@@ -75,12 +73,15 @@ pub struct Client {
 }
 
 impl Client {
+    /// How long a request may take, unless [told otherwise](Self::with_deadline).
+    pub const DEADLINE: Duration = Duration::from_secs(10);
+
     /// A client of the unit that listens on `socket`. Nothing is opened yet.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
-            deadline: DEADLINE,
+            deadline: Self::DEADLINE,
         }
     }
 

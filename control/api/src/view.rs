@@ -276,7 +276,7 @@ pub struct FailoverView {
 /// One step of a planned failover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepView {
-    /// `prepare`, `drain`, `promote` or `relay`.
+    /// `prepare`, `drain` or `promote`.
     pub step: String,
     /// What happened in it, as a sentence.
     pub about: String,

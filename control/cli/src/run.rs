@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use api::{Client, FailoverRequest, MaintenanceRequest, Method, path};
 use clap::CommandFactory;
@@ -100,6 +101,17 @@ fn configure(
     }
 }
 
+/// How long a unit may take to answer: a failover waits for a promotion, and a unit that was to take over
+/// and did not is given up after `hello_holddown`, of which 60 s is the longest.
+fn deadline(command: &Command) -> Duration {
+    match command {
+        Command::Cluster {
+            command: Some(ClusterCommand::Failover { .. }),
+        } => Duration::from_secs(90),
+        _ => Client::DEADLINE,
+    }
+}
+
 /// The unit that is asked, and how its answers are shown.
 struct Unit {
     client: Client,
@@ -113,7 +125,7 @@ impl Unit {
             None => socket::find(Path::new(socket::FOLDER))?,
         };
         Ok(Self {
-            client: Client::new(socket),
+            client: Client::new(socket).with_deadline(deadline(&arguments.command)),
             json: arguments.json,
         })
     }

@@ -37,6 +37,7 @@ use crate::witness::Witness;
 use crate::{carrier, plan, workers};
 
 mod act;
+mod hand_over;
 mod intake;
 mod operate;
 mod report;
@@ -51,6 +52,8 @@ const WORKER_PATIENCE: Duration = Duration::from_millis(250);
 const STOCKTAKING: Duration = Duration::from_secs(1);
 /// How often load, devices without netlink and published neighbours are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+pub(crate) use hand_over::HandOver;
 
 /// What operators ask of the control core.
 pub(crate) type Request = Box<dyn FnOnce(&mut Control) + Send>;

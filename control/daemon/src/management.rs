@@ -8,11 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::{
-    Cleared, ConfigView, Done, ErrorBody, FailoverRequest, MaintenanceRequest, SessionFilter,
-    SessionsView, path,
+    Cleared, ConfigView, Done, ErrorBody, FailoverRequest, FailoverView, MaintenanceRequest,
+    SessionFilter, SessionsView, path,
 };
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -28,11 +29,13 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::control::{Control, Request};
+use crate::control::{Control, HandOver, Request};
 use crate::metrics::Metrics;
 use crate::plan;
 use crate::sessions;
 
+/// How often an operator's request looks how far a hand-over is.
+const HAND_OVER_GLANCE: Duration = Duration::from_millis(5);
 /// Sessions listed when the operator sets no limit.
 const LISTED_BY_DEFAULT: u32 = 1_000;
 
@@ -296,7 +299,12 @@ fn body<T: serde::de::DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Fai
     serde_json::from_slice(bytes).map_err(|error| Failure::bad(error, "send the fields as JSON"))
 }
 
-async fn failover(State(operator): State<Operator>, bytes: axum::body::Bytes) -> Answer<Done> {
+/// Answers when the successor is primary, or the hand-over has failed: the node sees to it that one of
+/// the two comes.
+async fn failover(
+    State(operator): State<Operator>,
+    bytes: axum::body::Bytes,
+) -> Answer<FailoverView> {
     let request: FailoverRequest = body(&bytes)?;
     let to = match request.to {
         None => None,
@@ -308,11 +316,19 @@ async fn failover(State(operator): State<Operator>, bytes: axum::body::Bytes) ->
         })?),
     };
     order(&operator, Command::Failover { to }).await?;
-    let message = match to {
-        None => "handing over to the best unit".to_owned(),
-        Some(unit) => format!("handing over to unit {unit}"),
-    };
-    Ok(Json(Done { message }))
+    loop {
+        match operator.ask(|control| control.hand_over()).await? {
+            HandOver::UnderWay => tokio::time::sleep(HAND_OVER_GLANCE).await,
+            HandOver::Done(view) => return Ok(Json(view)),
+            HandOver::Failed(error) => {
+                return Err(Failure::new(
+                    StatusCode::CONFLICT,
+                    error,
+                    "see `tidegate events`",
+                ));
+            }
+        }
+    }
 }
 
 async fn maintenance(

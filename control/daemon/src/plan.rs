@@ -16,12 +16,6 @@ pub(crate) const SOFTWARE: &str = concat!("tidegate ", env!("CARGO_PKG_VERSION")
 
 /// What `config` asks for and this gateway cannot do, if there is such a thing.
 pub(crate) fn unsupported(config: &Config) -> Option<String> {
-    if config.cluster.schedule != config::Schedule::None {
-        let schedule = config.cluster.schedule.name();
-        return Some(format!(
-            "cluster.schedule: this gateway cannot distribute by \"{schedule}\"; write \"none\""
-        ));
-    }
     let acked = |policy: &&config::Policy| policy.durability == config::Durability::Acked;
     config.policies.iter().find(acked).map(|policy| {
         let name = &policy.name;

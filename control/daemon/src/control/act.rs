@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::EventLevel;
 use cluster::{Action, Delta, Event, Role, Time};
 use config::NextHop;
-use forward::{Duty, Evidence, NeighbourState, TableCommand};
+use forward::{Distribution, Duty, Evidence, NeighbourState, TableCommand};
 
 use super::Control;
 use crate::announce::announcements;
@@ -28,10 +28,11 @@ impl Control {
                     self.outgoing.send_pieces(interface, &pieces);
                 }
                 Action::Promote { term } => self.promote(term, now),
-                Action::Demote { role, term } => self.demote(role, term, now),
-                Action::RoleChanged { role, term } => self.tell_transition(role, term, now),
+                Action::Demote { role, term } | Action::RoleChanged { role, term } => {
+                    self.tell_transition(role, term, now)
+                }
                 Action::Duty { duty, term } => self.take_duty(plan::duty(duty), term, now),
-                Action::Distribute(distribution) => self.distribute(&distribution),
+                Action::Distribute(distribution) => self.distribute(&distribution, now),
                 Action::Neighbours { entries, .. } => self.learn_neighbours(&entries, now),
                 Action::Announce => self.announce(),
                 Action::Lease(wish) => self.wish(wish),
@@ -46,8 +47,7 @@ impl Control {
         self.push_deferred();
     }
 
-    /// The snapshot first, so that what the announcements bring finds workers that forward. A unit that
-    /// relays still gets what the switches send to the virtual MACs.
+    /// Publishes what the workers do. A unit that relays still gets what switches send to the virtual MACs.
     fn take_duty(&mut self, duty: Duty, term: u32, now: Time) {
         let snapshot = self.snapshot.current().with_duty(duty, term);
         self.snapshot.publish(snapshot);
@@ -56,11 +56,22 @@ impl Control {
     }
 
     /// Publishes which unit gets which new session, and where units are reached.
-    fn distribute(&mut self, distribution: &cluster::Distribution) {
+    fn distribute(&mut self, distribution: &cluster::Distribution, now: Time) {
         let snapshot = self.snapshot.current();
         let distribution = plan::distribution(distribution, &snapshot.interfaces);
+        let (before, after) = (sharers(&snapshot.distribution), sharers(&distribution));
         self.snapshot
             .publish(snapshot.with_distribution(Arc::new(distribution)));
+        if before == after || self.node.role() != Role::Primary {
+            return;
+        }
+        let units: Vec<String> = after.iter().map(u8::to_string).collect();
+        let message = match &units[..] {
+            [] => "sessions are this unit's alone".to_owned(),
+            units => format!("sessions are shared by units {}", units.join(", ")),
+        };
+        self.events
+            .record(now, EventLevel::Info, "schedule", message);
     }
 
     /// Believes what the primary has resolved.
@@ -79,8 +90,8 @@ impl Control {
         }
     }
 
+    /// The duty came before, so that what the announcements bring finds workers that forward.
     fn promote(&mut self, term: u32, now: Time) {
-        self.take_duty(Duty::Primary, term, now);
         for route in &self.config.routes {
             if let NextHop::Gateway { interface, address } = route.next_hop {
                 self.host
@@ -89,11 +100,6 @@ impl Control {
             }
         }
         self.tell_transition(Role::Primary, term, now);
-    }
-
-    fn demote(&mut self, role: Role, term: u32, now: Time) {
-        self.take_duty(Duty::Idle, term, now);
-        self.tell_transition(role, term, now);
     }
 
     /// Has the ports let frames to the virtual MACs through, or no longer.
@@ -218,6 +224,16 @@ impl Control {
     }
 }
 
+/// Units among which sessions are shared, if they are. Which of them gets how many changes all the time
+/// under some schedules.
+fn sharers(distribution: &Distribution) -> Vec<u8> {
+    if distribution.slots.is_empty() {
+        return Vec::new();
+    }
+    let owners = distribution.members.iter().filter(|member| member.owns);
+    owners.map(|member| member.unit).collect()
+}
+
 fn level(event: &Event) -> EventLevel {
     match event {
         Event::DualPrimary { .. } | Event::DuplicateUnit { .. } => EventLevel::Error,
@@ -238,6 +254,7 @@ fn kind(event: &Event) -> &'static str {
         | Event::PeerRestarted { .. }
         | Event::PeerLeft { .. } => "peer",
         Event::PeerLinkUp { .. } | Event::PeerLinkDown { .. } => "peer_link",
+        Event::HandedOver(_) | Event::HandOverCancelled { .. } => "hand_over",
         Event::DualPrimary { .. } | Event::DualPrimaryEnded { .. } => "dual_primary",
         Event::WitnessAnswers
         | Event::WitnessSilent
