@@ -29,6 +29,8 @@ pub(crate) struct Batch {
     pub(crate) misses: u64,
     /// Positions of plain packets, as bits.
     plain: u64,
+    /// Positions of packets that were plain until they began their session, as bits: it knows of them.
+    begun: u64,
     /// What those say.
     pub(crate) plains: [Plain; CAPACITY],
     /// What is in the others.
@@ -78,6 +80,7 @@ impl Batch {
             hits: [None; CAPACITY],
             misses: 0,
             plain: 0,
+            begun: 0,
             plains: [Plain::default(); CAPACITY],
             layouts: [NOTHING; CAPACITY],
             tuples: [NO_TUPLE; CAPACITY],
@@ -93,6 +96,7 @@ impl Batch {
         );
         self.len = 0;
         self.plain = 0;
+        self.begun = 0;
         self.evicted = false;
     }
 
@@ -136,6 +140,22 @@ impl Batch {
     #[inline]
     pub(crate) fn is_plain(&self, position: usize) -> bool {
         self.plain >> position & 1 == 1
+    }
+
+    /// A packet has begun its session. True if it is plain: then it takes a short way of its own.
+    pub(crate) fn begin(&mut self, position: usize) -> bool {
+        let plain = self.plain & 1 << position;
+        self.plain ^= plain;
+        self.begun |= plain;
+        plain != 0
+    }
+
+    /// True for a plain packet that has begun its session. It is an ordinary one from here on.
+    pub(crate) fn take_begun(&mut self, position: usize) -> bool {
+        let begun = self.begun & 1 << position;
+        self.begun ^= begun;
+        self.plain |= begun;
+        begun != 0
     }
 
     /// A plain packet takes the long way from here on, with this layout.

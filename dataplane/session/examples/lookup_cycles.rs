@@ -158,11 +158,15 @@ impl Bench {
         let outside = std::mem::take(&mut self.outside);
         for numbers in outside.chunks(BURST) {
             let sessions: Vec<Session> = numbers.iter().map(|&number| session(number)).collect();
-            let mut insert = || {
+            let mut prepared = Vec::with_capacity(BURST);
+            let insert = || {
                 for (ahead, session) in sessions.iter().enumerate() {
                     let [original, reply] = session.tuples.each_ref().map(Key::from);
-                    self.shard.prefetch_insert([&original, &reply], ahead);
+                    prepared.push(self.shard.prefetch_insert([&original, &reply], ahead));
                 }
+                prepared
+                    .into_iter()
+                    .for_each(|it| self.shard.prefetch_overflow(it));
                 for session in &sessions {
                     black_box(self.shard.insert(*session, Tick::START).is_ok());
                 }

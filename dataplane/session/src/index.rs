@@ -161,7 +161,7 @@ impl Word {
 
 /// Where a key belongs: its home bucket, in the lower half, and its tag. One word, so that a burst of
 /// them is set up and kept in few instructions.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Home(u64);
 
 impl Home {

@@ -248,6 +248,14 @@ pub struct TcpSide {
 impl TcpSide {
     /// The SYN carried no window scale option, so neither side scales.
     pub const NO_SCALE: u8 = 15;
+    /// Of a side that nothing is known of.
+    pub const NOTHING: Self = Self {
+        end: 0,
+        max_end: 0,
+        max_window: 0,
+        scale: 0,
+        sack: false,
+    };
 }
 
 /// One tracked flow, in both directions.

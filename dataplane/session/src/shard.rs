@@ -21,6 +21,7 @@ mod removal;
 mod tests;
 
 pub use ageing::Ageing;
+pub use prefetch::Prepared;
 pub use remote::{Applied, Displaced};
 
 use crate::concurrency::Arc;

@@ -103,7 +103,7 @@ pub fn open(syn: &Segment) -> Connection {
     Connection {
         state: State::SynSent,
         flags: Flags(0),
-        sides: [original, TcpSide::default()],
+        sides: [original, TcpSide::NOTHING],
     }
 }
 

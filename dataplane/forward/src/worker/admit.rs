@@ -14,7 +14,8 @@ use packet::icmp::Problem;
 use packet::tcp::Segment;
 use packet::{Fragment, Kind, Tuple, ipv4, toeplitz};
 use session::{
-    Direction, Flags, Hit, Inserted, Key, Reader, Refused, Session, SessionId, State, Version,
+    Direction, Flags, Hit, Inserted, Key, Prepared, Reader, Refused, Session, SessionId, State,
+    TcpSide, Version,
 };
 
 use super::answer::Answer;
@@ -142,6 +143,7 @@ impl<P: PortIo> Core<P> {
             false => self.evictions.left(),
         };
         let mut openings: ArrayVec<Opening, CAPACITY> = ArrayVec::new();
+        let mut prepared: ArrayVec<Prepared, CAPACITY> = ArrayVec::new();
         let mut decisions: ArrayVec<Decision, CAPACITY> = ArrayVec::new();
         // Who comes too late mostly comes for the same server as the one before.
         let mut lost = None;
@@ -155,11 +157,13 @@ impl<P: PortIo> Core<P> {
             {
                 let ahead = openings.len();
                 let contest = Contest::of(newcomer, policy, hop);
-                let ready = match lost == Some(contest) && decision.owner == scene.snapshot.unit {
-                    true => Err(Drop::NatPortsExhausted),
-                    false => opening(scene, newcomer, policy, hop, decision.owner)
-                        .and_then(|opening| self.make_ready(scene, newcomer, opening, ahead)),
-                };
+                let ready =
+                    match lost == Some(contest) && decision.owner == scene.snapshot.unit {
+                        true => Err(Drop::NatPortsExhausted),
+                        false => opening(scene, newcomer, policy, hop, decision.owner).and_then(
+                            |opening| self.make_ready(scene, newcomer, opening, &mut prepared),
+                        ),
+                    };
                 decision.fate = match ready {
                     Ok(opening) => {
                         openings.push(opening);
@@ -174,6 +178,9 @@ impl<P: PortIo> Core<P> {
                 };
             }
             decisions.push(decision);
+        }
+        for prepared in prepared {
+            self.shard.prefetch_overflow(prepared);
         }
         let mut progress = Progress::default();
         for (newcomer, decision) in newcomers.iter().zip(&decisions) {
@@ -284,14 +291,14 @@ impl<P: PortIo> Core<P> {
         elsewhere(&self.readers, self.index, tuple)
     }
 
-    /// Prepares a session that will begin after `ahead` others: draws a port where one is to be chosen,
-    /// and asks for the memory that the session will be entered into.
+    /// Prepares a session that will begin after those that are `prepared`: draws a port where one is to be
+    /// chosen, and asks for the memory that the session will be entered into.
     fn make_ready(
         &mut self,
         scene: &Scene<'_>,
         newcomer: &Newcomer,
         mut opening: Opening,
-        ahead: usize,
+        prepared: &mut ArrayVec<Prepared, CAPACITY>,
     ) -> Result<Opening, Drop> {
         if opening.port == Port::Open {
             let end = self.end(scene, &opening.reply);
@@ -305,7 +312,7 @@ impl<P: PortIo> Core<P> {
         }
         let reply = Key::from(&opening.reply);
         let keys = [&self.batch.keys[newcomer.position], &reply];
-        self.shard.prefetch_insert(keys, ahead);
+        prepared.push(self.shard.prefetch_insert(keys, prepared.len()));
         Ok(opening)
     }
 
@@ -414,8 +421,8 @@ impl<P: PortIo> Core<P> {
             flags: opening.flags,
             owner: scene.snapshot.unit,
             policy: opening.policy,
+            tcp: [TcpSide::NOTHING; 2],
             last_seen: scene.now.tick,
-            ..Session::default()
         };
         if newcomer.kind == Kind::Tcp {
             let syn = self.segment(newcomer.position);
@@ -438,7 +445,14 @@ impl<P: PortIo> Core<P> {
             self.counters.happened(Event::DestinationNat);
         }
         self.report(DeltaKind::Begin, id, &session);
-        Ok(Hit::new(id, Direction::Original))
+        let hit = Hit::new(id, Direction::Original);
+        if self.batch.begin(newcomer.position)
+            && let Some(hop) = opening.hop
+        {
+            let path = self.ways.by(hop, scene.snapshot, scene.neighbours);
+            self.shard.set_path(hit, path);
+        }
+        Ok(hit)
     }
 
     /// Hands the session to another unit, and remembers that until this tells of it.

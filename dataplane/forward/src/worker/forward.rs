@@ -9,7 +9,7 @@ use dpdk::Mbuf;
 use packet::icmp::Problem;
 use packet::plain::{self, Ends, Leaving};
 use packet::{Layout, Mac, Tuple, ethernet};
-use session::Hit;
+use session::{Hit, Rewrite};
 use zerocopy::FromBytes;
 
 use super::answer::Answer;
@@ -49,7 +49,7 @@ impl<P: PortIo> Core<P> {
         for position in 0..self.batch.len.min(CAPACITY) {
             let progress = match self.batch.is_plain(position) {
                 true => self.forward_plain(scene, position),
-                false => Progress::None,
+                false => self.forward_first(position),
             };
             if !matches!(progress, Progress::Done) {
                 self.forward_general(scene, position, matches!(progress, Progress::Tracked));
@@ -62,15 +62,40 @@ impl<P: PortIo> Core<P> {
         let Some(hit) = self.batch.hits[position] else {
             return Progress::None;
         };
-        let rewrite = match self.track_plain(scene, position, hit) {
-            Some(Ok(rewrite)) => rewrite,
+        match self.track_plain(scene, position, hit) {
+            Some(Ok(rewrite)) => self.leave(position, &rewrite),
             Some(Err(reason)) => {
                 self.counters.lose(reason);
                 self.batch.mbufs[position] = None;
-                return Progress::Done;
+                Progress::Done
             }
-            None => return Progress::None,
+            None => Progress::None,
+        }
+    }
+
+    /// Sends the packet that began its session on its way, if it is plain: the session was made from it,
+    /// and is told nothing.
+    #[inline(never)]
+    fn forward_first(&mut self, position: usize) -> Progress {
+        if !self.batch.take_begun(position) {
+            return Progress::None;
+        }
+        let Some(hit) = self.batch.hits[position] else {
+            return Progress::None;
         };
+        // One that began later in this burst may have taken its slot.
+        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
+            return Progress::None;
+        }
+        match self.shard.rewrite(hit) {
+            Some(rewrite) => self.leave(position, &rewrite),
+            None => Progress::Tracked,
+        }
+    }
+
+    /// Sends a plain packet the way that its session remembers.
+    #[inline(always)]
+    fn leave(&mut self, position: usize, rewrite: &Rewrite) -> Progress {
         let plain = self.batch.plains[position];
         // The general way finds it for the next packet.
         let Some(way) = self.ways.remembered(rewrite.path) else {

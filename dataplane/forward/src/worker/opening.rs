@@ -21,6 +21,8 @@ pub(super) struct Opening {
     pub(super) reply: Tuple,
     pub(super) flags: Flags,
     pub(super) port: Port,
+    /// The way of its first packet, where that does not depend on the translation.
+    pub(super) hop: Option<Hop>,
 }
 
 /// The destination port of the reply tuple.
@@ -71,6 +73,7 @@ pub(super) fn opening(
         reply: newcomer.tuple().reversed(),
         flags: Flags::default(),
         port: Port::Given,
+        hop: Some(hop),
     };
     let policy = scene.snapshot.policies.get(index);
     let policy = policy.ok_or(Drop::PolicyDefault)?;
@@ -80,6 +83,7 @@ pub(super) fn opening(
             opening.reply.src_port = port;
         }
         opening.flags = opening.flags.with(Flags::DESTINATION_NAT);
+        opening.hop = None;
     }
     let address = match policy.source_nat {
         SourceNat::None => return Ok(opening),

@@ -7,18 +7,33 @@ use crate::key::Key;
 use crate::memory;
 use crate::model::{Direction, SessionId};
 
+/// Where an insertion will look.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared([Home; 2]);
+
 impl Shard {
     /// Asks for all that the insertion of a session with `keys` will touch, when `ahead` others will
     /// be inserted before it. A hint: what is asked for and not used costs its cache lines.
-    pub fn prefetch_insert(&self, keys: [&Key; 2], ahead: usize) {
-        for key in keys {
-            self.shared.index.view().prefetch(self.home(key).bucket());
+    pub fn prefetch_insert(&self, keys: [&Key; 2], ahead: usize) -> Prepared {
+        let homes = keys.map(|key| self.home(key));
+        for home in homes {
+            self.shared.index.view().prefetch(home.bucket());
         }
         if let Some(sources) = &self.sources {
             sources.prefetch(self.shared.hasher.source(keys[0]));
         }
         if let Some(&slot) = self.free.iter().rev().nth(ahead) {
             self.prefetch_slot(SessionId(slot));
+        }
+        Prepared(homes)
+    }
+
+    /// Asks for the overflow buckets that the insertion will look at. Best some insertions after
+    /// [`Shard::prefetch_insert`], whose buckets are looked at.
+    #[inline]
+    pub fn prefetch_overflow(&self, Prepared(homes): Prepared) {
+        for home in homes {
+            self.shared.index.view().prefetch_next(home);
         }
     }
 

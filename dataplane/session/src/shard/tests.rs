@@ -200,7 +200,8 @@ fn asking_for_an_insertion_ahead_changes_nothing() {
         let new = session(i);
         let keys = new.tuples.each_ref().map(Key::from);
         for ahead in [0, 1, 2, 3, usize::MAX] {
-            shard.prefetch_insert(keys.each_ref(), ahead);
+            let prepared = shard.prefetch_insert(keys.each_ref(), ahead);
+            shard.prefetch_overflow(prepared);
         }
         assert_eq!(shard.lookup(&new.tuples[0]), None);
         assert_eq!(shard.insert(new, NOW).unwrap().id, SessionId(i));

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use session::{
-    Backing, Direction, Flags, Footprint, Hit, Key, Memory, Session, SessionId, Settings, Shard,
-    Tick, Verdict,
+    Backing, Direction, Flags, Footprint, Hit, Key, Memory, Prepared, Session, SessionId, Settings,
+    Shard, Tick, Verdict,
 };
 
 use super::churn::Table;
@@ -49,6 +49,7 @@ pub(super) struct Ours {
     keys: Vec<Key>,
     hits: Vec<Option<Hit>>,
     staged: Vec<Session>,
+    prepared: Vec<Prepared>,
     staged_slots: Vec<SessionId>,
 }
 
@@ -66,6 +67,7 @@ impl Ours {
             keys: Vec::new(),
             hits: Vec::new(),
             staged: Vec::new(),
+            prepared: Vec::new(),
             staged_slots: Vec::new(),
         })
     }
@@ -130,9 +132,14 @@ impl Table for Ours {
         let sessions = self.staged.chunks(burst);
         for (sessions, slots) in sessions.zip(self.staged_slots.chunks_mut(burst)) {
             if burst > 1 {
+                self.prepared.clear();
                 for (ahead, session) in sessions.iter().enumerate() {
                     let [original, reply] = session.tuples.each_ref().map(Key::from);
-                    self.shard.prefetch_insert([&original, &reply], ahead);
+                    let keys = [&original, &reply];
+                    self.prepared.push(self.shard.prefetch_insert(keys, ahead));
+                }
+                for &prepared in &self.prepared {
+                    self.shard.prefetch_overflow(prepared);
                 }
             }
             for (session, slot) in sessions.iter().zip(slots) {
