@@ -47,6 +47,8 @@ fn packets_leave_only_before_the_end_of_the_lease() {
     gateway.assert_moved(
         &before,
         &[
+            ("lan rx", 10),
+            ("policy 0", 10),
             ("drop no_lease", 10),
             ("sessions_created", 10),
             ("source_nat", 10),
