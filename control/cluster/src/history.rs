@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Boot, LinkId, Role, Time, UnitId, sync};
+use crate::{LinkId, Role, Time, UnitId, sync};
 
 /// Why a primary gives its role away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,11 +318,6 @@ pub enum Event {
     },
     /// Something that happened to the streams of sessions.
     Sync(sync::Event),
-    /// Another unit has this unit's id.
-    DuplicateUnit {
-        /// The other one's start.
-        boot: Boot,
-    },
     /// The witness answers.
     WitnessAnswers,
     /// The witness does not answer: this unit cannot become primary, and is not for long if it is.
@@ -404,12 +399,6 @@ impl fmt::Display for Event {
             }
             Self::Synced { from } => write!(f, "holds all sessions of unit {from}"),
             Self::Sync(event) => describe_sync(event, f),
-            Self::DuplicateUnit { boot } => {
-                write!(
-                    f,
-                    "another unit has this unit's id (boot {boot}); give it its own"
-                )
-            }
             Self::WitnessAnswers => f.write_str("the witness answers"),
             Self::WitnessSilent => f.write_str(
                 "the witness does not answer; this unit cannot take over, and stops when its lease runs out",

@@ -32,7 +32,7 @@ pub use envelope::Rejection;
 pub use history::{Cause, Event, HandOver, HandOverReport, HandOverStep, Transition};
 pub use lease::{LeaseHolder, LeaseReport, LeaseWish, WitnessStatus};
 pub use neighbour::Neighbour;
-pub use node::{HANDOVER_PATIENCE, MIN_HOLD, Node};
+pub use node::{HANDOVER_PATIENCE, MAX_HOLD, MIN_HOLD, Node};
 pub use range::{RangeSet, range_of};
 pub use schedule::{Pick, SLOTS, Schedule, Taker, slots};
 pub use settings::{Key, LinkKind, LinkSettings, LiveSettings, Settings, SettingsError};

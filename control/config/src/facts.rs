@@ -76,6 +76,7 @@ pub(crate) fn facts(config: &Config) -> Vec<Fact> {
     for item in &config.interfaces {
         interface(item, &mut facts);
     }
+    monitors(config, &mut facts);
     routes(config, &mut facts);
     order(
         &mut facts,
@@ -204,12 +205,35 @@ fn interface(interface: &Interface, facts: &mut Vec<Fact>) {
     table.say(Scope::Cluster, "monitored", interface.monitored);
     table.say(Scope::Cluster, "weight", interface.weight);
     table.say(Scope::Cluster, "mtu", interface.mtu);
+    table.say(
+        Scope::Unit,
+        "link_failed_signal",
+        interface.link_failed_signal,
+    );
     // The first one is what "masquerade" takes, so the order stays as it is.
     if !interface.cluster_addresses.is_empty() {
         let addresses = join(&interface.cluster_addresses);
         table.say(Scope::Cluster, "cluster_addresses", addresses);
     }
     table.say_if(Scope::Unit, "unit_address", interface.unit_address);
+}
+
+/// Monitors by name: their order in the file means nothing. Each unit may have targets of its own, but what
+/// they count must be the same.
+fn monitors(config: &Config, facts: &mut Vec<Fact>) {
+    let mut monitors: Vec<_> = config.monitors.iter().collect();
+    monitors.sort_by_key(|monitor| &monitor.name);
+    for monitor in monitors {
+        let name = format!("monitor[{}]", monitor.name);
+        let mut table = table(facts, name, Effect::Restart);
+        let interface = &config.interface(monitor.interface).name;
+        table.say(Scope::Unit, "interface", interface);
+        table.say(Scope::Unit, "target", monitor.target);
+        table.say(Scope::Unit, "kind", monitor.kind.name());
+        table.say(Scope::Cluster, "interval", show(monitor.interval));
+        table.say(Scope::Cluster, "loss", monitor.loss);
+        table.say(Scope::Cluster, "weight", monitor.weight);
+    }
 }
 
 /// Routes by destination: their order in the file means nothing.

@@ -30,6 +30,7 @@ struct Draft {
     monitored: Option<Located<bool>>,
     weight: Option<Located<u8>>,
     mtu: Option<Located<u16>>,
+    link_failed_signal: Option<Located<bool>>,
     cluster_addresses: Vec<Located<Ipv4Net>>,
     unit_address: Option<Located<Ipv4Net>>,
     /// Cluster addresses are written, be they right or wrong.
@@ -84,6 +85,7 @@ impl Interfaces {
         for draft in &interfaces.drafts {
             check_role(draft, report);
             check_mtu(draft, report);
+            check_signal(draft, report);
         }
         interfaces.check_names(report);
         interfaces.check_addresses(report);
@@ -162,6 +164,32 @@ impl Interfaces {
             .flat_map(|draft| &draft.cluster_addresses)
             .map(|located| located.value.address)
             .collect()
+    }
+
+    /// True when `interface` has a unit address, be it right or wrong.
+    pub(crate) fn has_unit_address(&self, interface: InterfaceIndex) -> bool {
+        self.draft(interface)
+            .is_some_and(|draft| draft.unit_address.is_some())
+    }
+
+    /// True when `address` is one of the gateway's own.
+    pub(crate) fn owns(&self, address: Ipv4Addr) -> bool {
+        let addresses = self.drafts.iter().flat_map(Draft::addresses);
+        addresses
+            .map(|(_, own)| own.value.address)
+            .any(|own| own == address)
+    }
+
+    /// How many are links of the cluster: they carry heartbeats, or count in the election.
+    pub(crate) fn links(&self) -> usize {
+        let drafts = self.drafts.iter();
+        drafts
+            .filter(|draft| {
+                draft.role() == Some(InterfaceRole::Sync)
+                    || Draft::is(draft.critical.as_ref())
+                    || Draft::is(draft.monitored.as_ref())
+            })
+            .count()
     }
 
     /// The interface whose network holds `address`, that with the longest prefix.
@@ -314,6 +342,7 @@ fn read(section: Section<'_, '_>, report: &Report) -> Draft {
         critical,
         weight: section.or("weight", 1, value::number(1..=u8::MAX)),
         mtu: section.or("mtu", MTU_HEARTBEAT, value::number(MTU_MIN..=MTU_MAX)),
+        link_failed_signal: section.or("link_failed_signal", false, value::boolean),
         cluster_addresses: section.list("cluster_addresses", value::interface_address),
         unit_address: section.optional("unit_address", value::interface_address),
         has_cluster_address: section.has("cluster_addresses"),
@@ -391,6 +420,33 @@ fn check_role(draft: &Draft, report: &Report) {
     }
 }
 
+/// Only the links of users' segments are worth a signal, and only the kernel's can be taken down.
+fn check_signal(draft: &Draft, report: &Report) {
+    let Some(signal) = draft.link_failed_signal.as_ref().filter(|flag| flag.value) else {
+        return;
+    };
+    let is_kernels = |device: &Located<Device>| device.value.kernel_interface().is_some();
+    let (cause, remedy) = if draft.role() == Some(InterfaceRole::Sync) {
+        (
+            "no switch learns a virtual MAC on a sync interface",
+            "remove it, or write role = \"traffic\"",
+        )
+    } else if draft
+        .device
+        .as_ref()
+        .is_some_and(|device| !is_kernels(device))
+    {
+        (
+            "the device is no kernel interface, whose link can be taken down",
+            "remove it, or use an af_packet or af_xdp device",
+        )
+    } else {
+        return;
+    };
+    let key = draft.key("link_failed_signal");
+    report.error(signal.line, key, Refusal::new(cause, remedy));
+}
+
 fn check_mtu(draft: &Draft, report: &Report) {
     let heartbeats =
         draft.role() == Some(InterfaceRole::Sync) || Draft::is(draft.critical.as_ref());
@@ -414,6 +470,7 @@ fn build(draft: Draft) -> Option<Interface> {
         monitored: draft.monitored?.value,
         weight: draft.weight?.value,
         mtu: draft.mtu?.value,
+        link_failed_signal: draft.link_failed_signal?.value,
         cluster_addresses: draft
             .cluster_addresses
             .into_iter()

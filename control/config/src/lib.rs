@@ -21,6 +21,7 @@ mod interfaces;
 mod key;
 mod load;
 mod model;
+mod monitors;
 mod policies;
 mod problem;
 mod routes;
@@ -38,5 +39,6 @@ pub use model::{
     InterfaceRole, Limits, Management, Memory, NextHop, Policy, PortRange, Protocol, Route,
     Schedule, SourceNat, Timeouts, Unit, Zone,
 };
+pub use monitors::{Monitor, MonitorKind};
 pub use problem::{Problem, Problems, Severity};
 pub use witness::{Endpoint, Witness};

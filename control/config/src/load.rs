@@ -9,7 +9,7 @@ use crate::document::{self, Report, Section};
 use crate::interfaces::Interfaces;
 use crate::model::Config;
 use crate::problem::{Problem, Problems, Severity};
-use crate::{policies, routes, sections, witness};
+use crate::{monitors, policies, routes, sections, witness};
 
 impl Config {
     /// Reads and checks the file at `path`, and the key file that it names.
@@ -63,6 +63,7 @@ fn read(document: &DeTable<'_>, report: &Report) -> Option<Config> {
     let interfaces = Interfaces::read(&root, report);
     let routes = routes::read(&root, &interfaces, report);
     let policies = policies::read(&root, &interfaces, report);
+    let monitors = monitors::read(&root, &interfaces, report);
     root.finish();
     Some(Config {
         unit: unit?,
@@ -71,6 +72,7 @@ fn read(document: &DeTable<'_>, report: &Report) -> Option<Config> {
         cluster: cluster?,
         witness: witness?,
         interfaces: interfaces.build()?,
+        monitors: monitors?,
         routes: routes?,
         policies: policies?,
         timeouts: timeouts?,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::address::Ipv4Net;
 use crate::device::Device;
 use crate::key::Key;
+use crate::monitors::Monitor;
 use crate::problem::Problem;
 use crate::witness::Witness;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub witness: Option<Witness>,
     /// The interfaces, in the order of the file; [`InterfaceIndex`] counts in it.
     pub interfaces: Vec<Interface>,
+    /// The hosts whose answers count like links, in the order of the file.
+    pub monitors: Vec<Monitor>,
     /// The static routes, in the order of the file; no two have the same destination.
     pub routes: Vec<Route>,
     /// The policies, in the order of the file: the first match wins.
@@ -220,6 +223,9 @@ pub struct Interface {
     pub weight: u8,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// Take the link down for a moment when this unit ceases to be primary. Only with devices that are
+    /// kernel interfaces.
+    pub link_failed_signal: bool,
     /// Addresses that move with the primary role, each with its network.
     pub cluster_addresses: Vec<Ipv4Net>,
     /// The address that stays with this unit.

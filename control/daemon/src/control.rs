@@ -24,21 +24,27 @@ use forward::{
 use packet::Mac;
 use rtrb::{Consumer, Producer};
 
+use crate::bounce::Bounce;
 use crate::carrier::CarrierChange;
 use crate::claim::Claim;
 use crate::clock::{Clock, boot, tick};
 use crate::counters::ControlCounters;
 use crate::events::Events;
 use crate::host::Host;
+use crate::monitor::Monitor;
 use crate::outgoing::Outgoing;
+use crate::silence::Silence;
 use crate::startup::{self, Started, WorkerHandle};
+use crate::strangers::Strangers;
 use crate::table::Table;
 use crate::witness::Witness;
 use crate::{carrier, plan, workers};
 
 mod act;
+mod announcing;
 mod hand_over;
 mod intake;
+mod monitors;
 mod operate;
 mod report;
 mod witness;
@@ -100,6 +106,13 @@ pub(crate) struct Control {
     host: Host,
     outgoing: Outgoing,
     witness: Option<Witness>,
+    strangers: Strangers,
+    /// In the order of their links, which follow those of interfaces.
+    monitors: Vec<Monitor>,
+    /// What a primary waits to hear.
+    silence: Option<Silence>,
+    /// Interfaces that are down for a moment.
+    bounce: Option<Bounce>,
     carriers: Receiver<CarrierChange>,
     requests: Receiver<Request>,
     events: Events,
@@ -144,6 +157,8 @@ impl Control {
             stop,
             claims,
         } = started;
+        let monitors = config.monitors.iter();
+        let monitors = monitors.map(|monitor| Monitor::new(monitor, now)).collect();
         let interfaces = interface_sides(ports, &links, &watched);
         let (workers, inject) = worker_sides(workers, now);
         let inject = inject.ok_or_else(|| anyhow!("no worker"))?;
@@ -161,6 +176,10 @@ impl Control {
             host: Host::new(),
             outgoing: Outgoing::new(pool, inject, sync_queues),
             witness,
+            strangers: Strangers::none(),
+            monitors,
+            silence: None,
+            bounce: None,
             carriers: carrier::watch(watched)?,
             requests,
             events: Events::default(),
@@ -197,7 +216,9 @@ impl Control {
             }
             std::thread::sleep(LONGEST_PAUSE);
         }
-        self.keep_house(self.clock.now());
+        let now = self.clock.now();
+        (0..self.monitors.len()).for_each(|index| self.tell_monitor(index, now));
+        self.keep_house(now);
     }
 
     /// Turns until the unit has left its cluster.
@@ -212,6 +233,7 @@ impl Control {
             }
         }
         self.leave_witness();
+        self.bounce = None;
         self.end_workers();
     }
 
@@ -229,6 +251,7 @@ impl Control {
             request(self);
         }
         self.act(now);
+        self.ask_monitors(now);
         self.serve_neighbours(now);
         if now >= self.housekeeping_due {
             self.housekeeping_due = now + HOUSEKEEPING;

@@ -26,6 +26,9 @@ counters! {
         arp_replies_sent: "ARP replies sent for the gateway's own addresses.";
         address_conflicts: "ARP messages of another station that uses an address of this gateway.";
         announcements_sent: "Gratuitous ARP frames sent.";
+        announcements_repeated: "Times that an interface was announced to again because nothing came.";
+        link_failed_signals: "Times that links were taken down so that switches forget this unit.";
+        monitor_questions: "Questions sent to the hosts of monitors.";
         echo_replies_sent: "ICMP echo requests to the gateway's own addresses that were answered.";
         local_unhandled: "Packets to the gateway's own addresses that nothing here answers.";
         neighbour_unreachable: "Packets dropped because their neighbour did not answer.";

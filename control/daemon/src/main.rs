@@ -8,6 +8,7 @@
 //! ```
 
 mod announce;
+mod bounce;
 mod carrier;
 mod claim;
 mod clock;
@@ -18,10 +19,13 @@ mod host;
 mod management;
 mod metrics;
 mod moment;
+mod monitor;
 mod outgoing;
 mod plan;
 mod sessions;
+mod silence;
 mod startup;
+mod strangers;
 mod table;
 mod witness;
 mod workers;

@@ -40,6 +40,16 @@ impl Outgoing {
         }
     }
 
+    /// A buffer with a copy of a frame.
+    pub(crate) fn buffer(&mut self, frame: &[u8]) -> Option<Mbuf> {
+        let buffer = self.pool.allocate().and_then(|mut mbuf| {
+            mbuf.append(frame.len())?.copy_from_slice(frame);
+            Some(mbuf)
+        });
+        self.counters.control_no_buffers += u64::from(buffer.is_none());
+        buffer
+    }
+
     /// Sends a frame that is given in pieces.
     pub(crate) fn send_pieces(&mut self, interface: InterfaceId, pieces: &[&[u8]]) {
         let Some(mut mbuf) = self.pool.allocate() else {

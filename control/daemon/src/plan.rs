@@ -48,27 +48,29 @@ pub(crate) fn links(config: &Config) -> Vec<InterfaceIndex> {
 
 /// What the cluster's state machine is told; `macs` are the unit's own, by interface.
 pub(crate) fn cluster(config: &Config, macs: &[Mac], unit: UnitId, boot: Boot) -> Settings {
-    let links = links(config)
-        .into_iter()
-        .map(|index| {
-            let interface = config.interface(index);
-            let kind = match interface.role {
-                config::InterfaceRole::Sync => LinkKind::Sync,
-                config::InterfaceRole::Traffic if interface.critical => LinkKind::Critical,
-                config::InterfaceRole::Traffic => LinkKind::Monitored,
-            };
-            let weight = if interface.monitored {
-                u16::from(interface.weight)
-            } else {
-                0
-            };
-            LinkSettings {
-                name: interface.name.clone(),
-                kind,
-                weight,
-            }
-        })
-        .collect();
+    let links = links(config).into_iter().map(|index| {
+        let interface = config.interface(index);
+        let kind = match interface.role {
+            config::InterfaceRole::Sync => LinkKind::Sync,
+            config::InterfaceRole::Traffic if interface.critical => LinkKind::Critical,
+            config::InterfaceRole::Traffic => LinkKind::Monitored,
+        };
+        let weight = if interface.monitored {
+            u16::from(interface.weight)
+        } else {
+            0
+        };
+        LinkSettings {
+            name: interface.name.clone(),
+            kind,
+            weight,
+        }
+    });
+    let monitors = config.monitors.iter().map(|monitor| LinkSettings {
+        name: monitor.name.clone(),
+        kind: LinkKind::Monitored,
+        weight: u16::from(monitor.weight),
+    });
     let cluster = &config.cluster;
     Settings {
         cluster: cluster.id,
@@ -84,7 +86,7 @@ pub(crate) fn cluster(config: &Config, macs: &[Mac], unit: UnitId, boot: Boot) -
         announce_interval: cluster.announce_interval,
         key: Key::new(*cluster.key.bytes()),
         boot,
-        links,
+        links: links.chain(monitors).collect(),
         config_hash: config.hash(),
         software: SOFTWARE.to_owned(),
         session_sync: cluster.session_sync,

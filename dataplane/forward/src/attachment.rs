@@ -49,6 +49,15 @@ impl Attachment {
         (word == self.stations[0]) | (word == self.stations[1])
     }
 
+    /// True for a frame to the virtual station, while that is this unit's.
+    #[inline]
+    pub(crate) fn is_to_virtual(&self, frame: &[u8]) -> bool {
+        let word = frame
+            .first_chunk::<8>()
+            .map(|start| u64::from_le_bytes(*start));
+        word.is_some_and(|word| word & DESTINATION_AND_GROUP == self.stations[1])
+    }
+
     /// What a frame to `neighbour` begins with.
     pub(crate) fn stations_to(&self, neighbour: Mac) -> Stations {
         Stations::new(neighbour, self.source)
@@ -92,6 +101,12 @@ mod tests {
             assert!(!takes_in(&primary, foreign, host), "{foreign}");
         }
         assert!(!takes_in(&primary, UNIT, Mac([3, 0, 0, 0, 8, 8])));
+        let mut frame = [0; 60];
+        for (destination, is_virtual) in [(SHARED, true), (UNIT, false)] {
+            frame[..6].copy_from_slice(&destination.0);
+            assert_eq!(primary.is_to_virtual(&frame), is_virtual);
+            assert!(!Attachment::new(&lan, Duty::Idle).is_to_virtual(&frame));
+        }
         let bare = Attachment::new(&interface(InterfaceRole::Traffic, None), Duty::Primary);
         assert!(takes_in(&bare, UNIT, host) && !takes_in(&bare, SHARED, host));
         let sync = interface(InterfaceRole::Sync, None);

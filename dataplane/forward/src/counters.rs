@@ -137,6 +137,7 @@ counters! {
 /// Packets and bytes of one interface, as one worker saw them.
 #[derive(Debug, Default)]
 struct InterfaceCounters {
+    virtual_bursts: AtomicU64,
     rx_packets: AtomicU64,
     rx_bytes: AtomicU64,
     tx_packets: AtomicU64,
@@ -245,6 +246,17 @@ impl WorkerCounters {
         }
     }
 
+    /// Bursts of an interface whose first frame was to the virtual MAC, while that is this unit's: whether
+    /// anything comes there at all.
+    #[must_use]
+    pub fn virtual_bursts(&self, interface: InterfaceId) -> u64 {
+        self.interfaces
+            .get(interface.index())
+            .map_or(0, |counters| {
+                counters.virtual_bursts.load(Ordering::Relaxed)
+            })
+    }
+
     /// First packets that a policy decided on. From [`MAX_COUNTED_POLICIES`] on all policies share
     /// one counter.
     #[must_use]
@@ -281,6 +293,13 @@ impl WorkerCounters {
         if let Some(counters) = self.interfaces.get(interface.index()) {
             add(&counters.rx_packets, packets as u64);
             add(&counters.rx_bytes, bytes as u64);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn came_to_virtual(&self, interface: InterfaceId) {
+        if let Some(counters) = self.interfaces.get(interface.index()) {
+            add(&counters.virtual_bursts, 1);
         }
     }
 

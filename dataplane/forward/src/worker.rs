@@ -235,6 +235,13 @@ impl<P: PortIo> Core<P> {
         }
         let mut burst = std::mem::take(&mut self.burst);
         burst.iter().for_each(Mbuf::prefetch);
+        let attachment = scene.snapshot.attachment(interface);
+        let first = burst.iter().next().map(Mbuf::data);
+        if let (Some(attachment), Some(first)) = (attachment, first)
+            && attachment.is_to_virtual(first)
+        {
+            self.counters.came_to_virtual(interface);
+        }
         if self.handover.is_active() {
             self.receive_in_handover(scene, interface, &mut burst);
             self.burst = burst;

@@ -15,7 +15,7 @@ mod icmp;
 mod neighbour;
 mod tcp;
 
-pub use icmp::{icmp_echo_reply, icmp_error};
+pub use icmp::{icmp_echo_reply, icmp_echo_request, icmp_error};
 pub use neighbour::{
     arp_announcement, arp_announcement_reply, arp_reply, arp_request, neighbour_advertisement,
 };

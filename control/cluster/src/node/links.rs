@@ -2,8 +2,41 @@
 
 use std::time::Duration;
 
+use super::MAX_HOLD;
 use crate::peer::Peer;
 use crate::{Event, Health, LinkId, Node, Role, Time, UnitId};
+
+/// How long a unit's links must be calm for one of their failures to be forgotten.
+const CALM: Duration = Duration::from_secs(60);
+
+/// How often links failed lately after they had been believed: each time doubles how long they must last
+/// before they are believed again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flapping {
+    failures: u32,
+    last: Time,
+}
+
+impl Flapping {
+    /// Failures that are not forgotten at `now`.
+    fn remembered(&self, now: Time) -> u32 {
+        let forgotten = now.since(self.last).as_secs() / CALM.as_secs();
+        let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
+        self.failures.saturating_sub(forgotten)
+    }
+
+    fn fail(&mut self, now: Time) {
+        self.failures = self.remembered(now).saturating_add(1);
+        self.last = now;
+    }
+
+    /// How long an improvement that began at `since` must last. The first failure costs nothing more than
+    /// usual.
+    pub(super) fn hold(&self, usual: Duration, since: Time) -> Duration {
+        let doublings = self.remembered(since).saturating_sub(1).min(16);
+        (usual * (1 << doublings)).min(MAX_HOLD.max(usual))
+    }
+}
 
 impl Node {
     /// A link came up or went down. A failure of a monitored link makes the unit young again.
@@ -44,14 +77,17 @@ impl Node {
             .sum()
     }
 
-    /// Worse counts at once. Better counts when it was stable for a while, lest a flapping link move the
-    /// role with it; only while fresh, when there is nothing to move, at once too.
+    /// Worse counts at once. Better counts when it was stable for a while, the longer the more often it was
+    /// not, lest a flapping link move the role with it; only while fresh, when there is nothing to move, at once too.
     pub(super) fn settle_health(&mut self, now: Time) {
         let actual = self.actual_health();
         let fresh = self.role == Role::Candidate && now < self.listening_until;
         if actual == self.health.healthy {
             self.improving = None;
-        } else if actual < self.health.healthy || fresh {
+        } else if actual < self.health.healthy {
+            self.flapping.fail(now);
+            self.publish_health(actual, now);
+        } else if fresh {
             self.publish_health(actual, now);
         } else {
             let since = match self.improving {
@@ -59,7 +95,7 @@ impl Node {
                 _ => now,
             };
             self.improving = Some((actual, since));
-            if now >= since + self.hold() {
+            if now >= since + self.hold(since) {
                 self.publish_health(actual, now);
             }
         }
@@ -136,4 +172,28 @@ fn silent_links(peer: &mut Peer, detection: Duration, now: Time) -> u16 {
         }
     }
     lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn each_failure_doubles_the_hold_and_a_calm_minute_forgets_one() {
+        let mut flapping = Flapping::default();
+        let mut now = Time(0) + SECOND * 1_000;
+        let mut holds = Vec::new();
+        for _ in 0..8 {
+            flapping.fail(now);
+            holds.push(flapping.hold(SECOND, now).as_secs());
+            now = now + SECOND * 10;
+        }
+        assert_eq!(holds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let later = |minutes| flapping.hold(SECOND, now + SECOND * 60 * minutes).as_secs();
+        assert_eq!([1, 2, 3, 4, 7, 100].map(later), [60, 32, 16, 8, 1, 1]);
+        // A hold-down above the limit stays what it is.
+        assert_eq!(flapping.hold(SECOND * 90, now), SECOND * 90);
+    }
 }

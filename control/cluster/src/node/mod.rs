@@ -61,6 +61,7 @@ use crate::{
 };
 use distribute::Told;
 use hand_over::{Planned, Relay};
+use links::Flapping;
 use neighbours::Telling;
 use witness::Witness;
 
@@ -69,6 +70,9 @@ pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The shortest time that an improvement of a unit's links must last before it counts.
 pub const MIN_HOLD: Duration = Duration::from_secs(1);
+
+/// The longest such time, of links that fail again and again.
+pub const MAX_HOLD: Duration = Duration::from_secs(60);
 
 /// A hand-over that waits for the successor's promotion. Until then this unit is not eligible.
 #[derive(Clone, Copy, Debug)]
@@ -121,9 +125,12 @@ pub struct Node {
     reported_until: Time,
     capable_since: Time,
     listening_until: Time,
+    /// Until when a cluster that is not this unit's counts as heard.
+    strange_until: Time,
     health: Health,
     /// Better health that waits to be believed: its weight, and since when.
     improving: Option<(u16, Time)>,
+    flapping: Flapping,
     vacancy: Option<Vacancy>,
     planned: Option<Planned>,
     yielding: Option<Yielding>,
@@ -186,6 +193,7 @@ impl Node {
             links_up: vec![false; settings.links.len()],
             witness: settings.witness.map(|_| Witness::default()),
             listening_until: now + settings.hello_holddown,
+            strange_until: Time(0),
             settings,
             now,
             sequence: 0,
@@ -201,6 +209,7 @@ impl Node {
             capable_since: now,
             health: Health { healthy: 0, total },
             improving: None,
+            flapping: Flapping::default(),
             vacancy: None,
             planned: None,
             yielding: None,
@@ -288,10 +297,11 @@ impl Node {
             self.beat_due,
             self.announce_due,
             future(self.listening_until),
+            future(self.strange_until),
             future(self.reported_until),
             future(self.retired_at),
             self.improving
-                .map_or(Time::NEVER, |(_, since)| since + self.hold()),
+                .map_or(Time::NEVER, |(_, since)| since + self.hold(since)),
             self.hand_over_deadline(),
             self.rebalance_deadline(),
             self.vacancy
@@ -376,8 +386,9 @@ impl Node {
         self.actions.push_back(Action::Event(event));
     }
 
-    /// How long better links must last before they count.
-    fn hold(&self) -> Duration {
-        self.settings.hello_holddown.max(MIN_HOLD)
+    /// How long better links must last before they count, which they have been since then.
+    fn hold(&self, since: Time) -> Duration {
+        let usual = self.settings.hello_holddown.max(MIN_HOLD);
+        self.flapping.hold(usual, since)
     }
 }

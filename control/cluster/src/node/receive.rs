@@ -6,16 +6,36 @@ use crate::peer::Peer;
 use crate::{Event, LinkId, Node, Role, Time, UnitId};
 
 impl Node {
-    /// A frame came: what followed its Ethernet header, maybe padded. A bad one is counted by reason.
-    pub fn handle_frame(&mut self, link: LinkId, payload: &[u8], now: Time) {
+    /// A frame came: what followed its Ethernet header, maybe padded. A bad one is counted by reason, which
+    /// is returned: only the driver knows from which station it came.
+    pub fn handle_frame(&mut self, link: LinkId, payload: &[u8], now: Time) -> Option<Rejection> {
         if self.left {
-            return;
+            return None;
         }
         self.observe(now);
-        if let Err(reason) = self.accept(link, payload, now) {
+        let refused = self.accept(link, payload, now).err();
+        if let Some(reason) = refused {
             self.counters.reject(reason);
+            self.suspect(reason, now);
         }
         self.decide(now);
+        refused
+    }
+
+    /// Somebody uses this cluster's id with another key, or this unit's id. While that goes on, a unit that
+    /// has never been part of anything takes no role: it may be the one that is wrong here.
+    fn suspect(&mut self, reason: Rejection, now: Time) {
+        if matches!(reason, Rejection::Authentication | Rejection::DuplicateUnit) {
+            let memory = self.settings.hello_holddown;
+            self.strange_until = now + memory.max(self.settings.detection() * 3);
+        }
+    }
+
+    /// True for a unit that was never primary nor heard by a peer, and hears a cluster that is not its own.
+    pub(super) fn is_out_of_place(&self, now: Time) -> bool {
+        let mut peers = self.peers.iter().flatten();
+        let fresh = self.counters.promotions == 0 && !peers.any(|peer| peer.verified);
+        fresh && now < self.strange_until
     }
 
     fn accept(&mut self, link: LinkId, frame: &[u8], now: Time) -> Result<(), Rejection> {
@@ -50,19 +70,16 @@ impl Node {
     }
 
     /// A frame with this unit's own id: a loop in the network, or a unit that was given the same id.
-    fn own_id(&mut self, header: &Header, frame: &[u8]) -> Rejection {
+    fn own_id(&self, header: &Header, frame: &[u8]) -> Rejection {
         if header.boot == self.settings.boot {
             return Rejection::Own;
         }
         let (key, cluster) = (&self.settings.key, self.settings.cluster);
         let other = Seal::new(key, cluster, header.unit, header.boot);
-        if let Err(reason) = other.open(header, frame) {
-            return reason;
+        match other.open(header, frame) {
+            Ok(_) => Rejection::DuplicateUnit,
+            Err(reason) => reason,
         }
-        if self.counters.rejected(Rejection::DuplicateUnit) == 0 {
-            self.event(Event::DuplicateUnit { boot: header.boot });
-        }
-        Rejection::DuplicateUnit
     }
 
     /// The first frame of a start that is not known. A later start replaces the one before at once; an

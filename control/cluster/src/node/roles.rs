@@ -510,6 +510,8 @@ impl Node {
                 let stayed = self.role == Role::Primary;
                 self.dual = None;
                 let duration = now.since(since);
+                let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                self.counters.dual_primary_ms += ms;
                 self.event(Event::DualPrimaryEnded {
                     peer,
                     stayed,
@@ -549,6 +551,7 @@ impl Node {
             && now >= self.listening_until
             && self.reaches_witness(now)
             && !self.hears_unverified_primary()
+            && !self.is_out_of_place(now)
     }
 
     /// A peer that may be a recording says that it is primary: that holds this unit back, so nobody

@@ -490,6 +490,37 @@ fn refusals_say_why() {
 }
 
 #[test]
+fn a_fresh_unit_among_strangers_takes_no_role_and_one_that_has_peers_does() {
+    let strange = |bench: &mut Bench| {
+        bench.sequence += 1;
+        let header = Header {
+            version: 1,
+            kind: Kind::Heartbeat,
+            cluster: 7,
+            unit: unit(3),
+            to: None,
+            length: 0,
+            boot: PEER_BOOT,
+            sequence: bench.sequence,
+        };
+        let other = Key::new([9; 32]);
+        let frame = Seal::new(&other, 7, unit(3), PEER_BOOT).close(header, b"");
+        let refused = bench.node.handle_frame(LinkId(0), &frame, bench.now);
+        assert_eq!(refused, Some(Rejection::Authentication));
+        bench.drain();
+        bench.idle(10);
+    };
+    let mut bench = Bench::fresh();
+    (0..50).for_each(|_| strange(&mut bench));
+    assert_eq!(bench.node.role(), C);
+    bench.idle(110);
+    assert_eq!(bench.node.role(), P);
+    let mut bench = Bench::in_role(S);
+    (0..50).for_each(|_| strange(&mut bench));
+    assert_eq!(bench.node.role(), P);
+}
+
+#[test]
 fn bad_frames_are_counted_by_reason_and_change_nothing() {
     let mut bench = Bench::in_role(S);
     let good = bench.frame(|beat| (beat.role, beat.term) = (P, 3));

@@ -28,9 +28,11 @@ impl Control {
                     self.outgoing.send_pieces(interface, &pieces);
                 }
                 Action::Promote { term } => self.promote(term, now),
-                Action::Demote { role, term } | Action::RoleChanged { role, term } => {
-                    self.tell_transition(role, term, now)
+                Action::Demote { role, term } => {
+                    self.signal_failure(now);
+                    self.tell_transition(role, term, now);
                 }
+                Action::RoleChanged { role, term } => self.tell_transition(role, term, now),
                 Action::Duty { duty, term } => self.take_duty(plan::duty(duty), term, now),
                 Action::Distribute(distribution) => self.distribute(&distribution, now),
                 Action::Neighbours { entries, .. } => self.learn_neighbours(&entries, now),
@@ -99,6 +101,7 @@ impl Control {
                     .prefetch(interface_id(interface), address, tick(now));
             }
         }
+        self.begin_listening(now);
         self.tell_transition(Role::Primary, term, now);
     }
 
@@ -236,7 +239,7 @@ fn sharers(distribution: &Distribution) -> Vec<u8> {
 
 fn level(event: &Event) -> EventLevel {
     match event {
-        Event::DualPrimary { .. } | Event::DuplicateUnit { .. } => EventLevel::Error,
+        Event::DualPrimary { .. } => EventLevel::Error,
         Event::PeerDown { .. }
         | Event::PeerLeft { .. }
         | Event::PeerLinkDown { .. }
@@ -260,7 +263,6 @@ fn kind(event: &Event) -> &'static str {
         | Event::WitnessSilent
         | Event::LeaseGranted { .. }
         | Event::LeaseTaken { .. } => "witness",
-        Event::DuplicateUnit { .. } => "duplicate_unit",
         Event::ConfigurationDiffers { .. } | Event::ConfigurationAgrees { .. } => "configuration",
         _ => "cluster",
     }

@@ -1,12 +1,13 @@
 //! What comes in: links, frames, packets of the workers, changes of sessions.
 
 use arrayvec::ArrayVec;
-use cluster::{LinkId, Load, RangeSet, Time};
+use cluster::{Load, RangeSet, Time};
 use forward::{DeltaKind, DeltaNotice, InterfaceId, PuntReason};
 
 use super::{Control, WORKER_PATIENCE};
 use crate::clock::tick;
 use crate::startup::ETHERNET_HEADER;
+use crate::strangers::Place;
 use api::EventLevel;
 
 /// Packets of one worker per turn.
@@ -54,9 +55,14 @@ impl Control {
 
     pub(super) fn take_sync_frames(&mut self, now: Time) {
         let ether_type = self.config.cluster.ether_type.to_be_bytes();
-        for (queues, interface) in self.outgoing.sync.iter_mut().zip(&self.interfaces) {
-            let (Some(queues), Some(link)) = (queues, interface.link) else {
+        let sides = self.interfaces.iter().zip(&self.config.interfaces);
+        for (queues, (side, interface)) in self.outgoing.sync.iter_mut().zip(sides) {
+            let (Some(queues), Some(link)) = (queues, side.link) else {
                 continue;
+            };
+            let place = Place {
+                interface: &interface.name,
+                cluster: self.config.cluster.id,
             };
             for _ in 0..BURSTS_PER_TURN {
                 if self
@@ -70,7 +76,11 @@ impl Control {
                 for mbuf in self.received.drain() {
                     match mbuf.data().split_at_checked(ETHERNET_HEADER) {
                         Some((header, payload)) if header[12..] == ether_type => {
-                            self.node.handle_frame(link, payload, now);
+                            if let Some(reason) = self.node.handle_frame(link, payload, now) {
+                                let frame = mbuf.data();
+                                self.strangers
+                                    .meet(reason, frame, &place, now, &mut self.events);
+                            }
                         }
                         _ => self.counters.sync_interface_strangers += 1,
                     }
@@ -87,14 +97,10 @@ impl Control {
                     break;
                 };
                 if punted.reason == PuntReason::Heartbeat {
-                    let link = self.link_of(punted.interface);
-                    if let (Some(link), Some(payload)) =
-                        (link, punted.mbuf.data().get(ETHERNET_HEADER..))
-                    {
-                        self.node.handle_frame(link, payload, now);
-                    }
+                    self.take_heartbeat(punted.interface, punted.mbuf.data(), now);
                     continue;
                 }
+                self.hear_monitors(&punted, now);
                 let conflict = self.host.handle(
                     punted,
                     &snapshot,
@@ -115,8 +121,21 @@ impl Control {
         }
     }
 
-    fn link_of(&self, interface: InterfaceId) -> Option<LinkId> {
-        self.interfaces.get(interface.index())?.link
+    /// A frame of the cluster that came by a traffic interface.
+    fn take_heartbeat(&mut self, interface: InterfaceId, frame: &[u8], now: Time) {
+        let side = self.interfaces.get(interface.index());
+        let link = side.and_then(|side| side.link);
+        let (Some(link), Some(payload)) = (link, frame.get(ETHERNET_HEADER..)) else {
+            return;
+        };
+        if let Some(reason) = self.node.handle_frame(link, payload, now) {
+            let place = Place {
+                interface: &self.config.interfaces[interface.index()].name,
+                cluster: self.config.cluster.id,
+            };
+            self.strangers
+                .meet(reason, frame, &place, now, &mut self.events);
+        }
     }
 
     /// Hands the workers' changes to the peers' streams, as far as these have room: what waits in a
@@ -175,6 +194,7 @@ impl Control {
 
     /// What need not be looked at in every turn.
     pub(super) fn keep_house(&mut self, now: Time) {
+        self.announce_until_heard(now);
         for index in 0..self.interfaces.len() {
             let interface = &self.interfaces[index];
             if !interface.watched

@@ -8,10 +8,32 @@ use super::{Datagram, Link, is_between_stations};
 use crate::icmp::Problem;
 use crate::{Fragment, Kind, Layout, checksum, icmp, ipv4};
 
+/// An echo request without data.
+const ECHO_LEN: usize = 8;
 /// The longest error, from its IP header on (RFC 1812 section 4.3.2.3).
 const MAX_ERROR: usize = 576;
 /// Errors travel with the precedence of routing traffic (RFC 1812 section 4.3.2.5).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
+
+/// Asks `addresses.1` for an echo (RFC 792), from `addresses.0`, without data.
+#[must_use]
+pub fn icmp_echo_request(
+    out: &mut [u8],
+    link: &Link,
+    addresses: (Ipv4Addr, Ipv4Addr),
+    identifier: u16,
+    sequence: u16,
+) -> Option<usize> {
+    let datagram = Datagram::atomic(ipv4::PROTOCOL_ICMP, addresses.0, addresses.1);
+    let (len, message) = datagram.start(out, link, ECHO_LEN)?;
+    message.fill(0);
+    message[0] = icmp::ECHO_REQUEST;
+    message[4..6].copy_from_slice(&identifier.to_be_bytes());
+    message[6..8].copy_from_slice(&sequence.to_be_bytes());
+    let sum = checksum::checksum(message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    Some(len)
+}
 
 /// The answer to an echo request that was sent to the gateway itself, back to its source.
 ///

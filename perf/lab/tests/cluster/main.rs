@@ -6,12 +6,14 @@
     reason = "a test fails where it stands, helpers included"
 )]
 
+mod conflicts;
 mod failover;
 mod faults;
 mod full_table;
 mod hostile;
 mod membership;
 mod operators;
+mod segments;
 mod site;
 mod traffic;
 mod wire;
