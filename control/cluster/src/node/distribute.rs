@@ -143,12 +143,12 @@ impl Node {
 
     fn make_distribution(&mut self) -> Distribution {
         let (pick, slots) = self.give_slots();
+        let schedule = self.schedule();
         let own = Member {
             unit: self.settings.unit,
-            owns: self.role == Role::Primary || self.is_willing(),
+            owns: self.role == Role::Primary || schedule != Schedule::None && self.is_willing(),
             stations: self.stations().to_vec(),
         };
-        let schedule = self.schedule();
         let heir = self.preparing_for();
         let peers = self.trusted().filter(|peer| peer.beat.newest > 1);
         let peers = peers.map(|peer| Member {

@@ -43,6 +43,11 @@ fn all_units_get_slots_and_know_each_other() {
 fn without_a_schedule_nobody_owns_but_the_primary_and_all_are_reached() {
     let world = three(Schedule::None);
     assert_eq!(world.units[0].owners(), [1]);
+    assert_eq!(
+        world.units[1].owners(),
+        [],
+        "nothing of its own is its to end"
+    );
     assert_eq!(world.units[0].distribution.members.len(), 3);
     assert_eq!(shares(&world.units[0]), []);
     assert_eq!(world.units[1].duty, Duty::Owner { primary: unit(1) });
