@@ -5,7 +5,7 @@
 //! successor's own MAC. It never reaches a control core. After the Ethernet header:
 //!
 //! ```text
-//! 0 version 1 | 1 kind 1 | 2 zero 2 | 4 unit 1 | 5 to 1 | 6 phase 1 | 7 zero 1
+//! 0 version 1 | 1 kind 1 | 2 zero 2 | 4 unit 1 | 5 to 1 | 6 phase 1
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};

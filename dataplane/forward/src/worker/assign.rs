@@ -77,9 +77,8 @@ impl<P: PortIo> Core<P> {
 
     fn whose(&mut self, scene: &Scene<'_>, position: usize) -> Whose {
         let hit = self.batch.hits[position];
-        let assigned = self.is_passed_on(scene, position);
         if let Duty::Relay { to } = scene.snapshot.duty
-            && !assigned
+            && !self.is_passed_on(scene, position)
         {
             return self.whose_while_relaying(scene, position, hit, to);
         }
@@ -91,21 +90,16 @@ impl<P: PortIo> Core<P> {
                 Whose::Nobodys
             }
             Some(hit) if self.shard.owner(hit) != scene.snapshot.unit => {
-                self.whose_session(scene, position, hit, assigned)
+                self.whose_session(scene, position, hit)
             }
             _ => Whose::Ours,
         }
     }
 
-    /// Whose a packet is that has the session of another unit.
-    fn whose_session(
-        &mut self,
-        scene: &Scene<'_>,
-        position: usize,
-        hit: Hit,
-        assigned: bool,
-    ) -> Whose {
+    /// Whose a packet is that has the session of another unit. Only a primary passes it on.
+    fn whose_session(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) -> Whose {
         let (sharing, ingress) = (scene.snapshot.sharing(), self.batch.ingress[position]);
+        let assigned = !scene.snapshot.is_primary() || self.is_passed_on(scene, position);
         let provisional = self.shard.is_provisional(hit.id());
         if !assigned && let Some(station) = self.keeper(scene, hit, ingress) {
             // The primary knows what is in use, should the owner die; but it gives up on an owner
