@@ -48,6 +48,7 @@ impl<P: PortIo> Core<P> {
     }
 
     /// [`Core::parse`] for a unit that processes what other units pass to it.
+    #[inline(never)]
     fn parse_from_units(
         &mut self,
         scene: &Scene<'_>,

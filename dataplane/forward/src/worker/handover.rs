@@ -90,11 +90,11 @@ impl<P: PortIo> Core<P> {
         let (duty, now) = (scene.snapshot.duty, scene.now.nanos);
         let before = std::mem::replace(&mut self.handover.duty, duty);
         match (before, duty) {
-            (Duty::Primary, Duty::Primary) => {}
-            (_, Duty::Primary) => {
+            (Duty::Owner { .. }, Duty::Primary) => {
                 self.handover.promoted = now;
                 self.handover.deadline = now.saturating_add(HOLD_NS);
             }
+            (Duty::Primary, Duty::Primary) => {}
             (_, Duty::Relay { .. }) if before != duty => {
                 (self.handover.announced, self.handover.told) =
                     (InterfaceSet::NONE, InterfaceSet::NONE);
@@ -145,6 +145,7 @@ impl<P: PortIo> Core<P> {
     }
 
     /// Lets go what need not be held any longer, in order.
+    #[inline(never)]
     pub(super) fn let_go(&mut self, scene: &Scene<'_>) -> usize {
         let mut released = 0;
         for _ in 0..self.handover.held.len() {
