@@ -1,5 +1,7 @@
 //! What the protocol asks its driver to do.
 
+use packet::Tuple;
+
 use crate::{Delta, Distribution, Duty, Event, LeaseWish, LinkId, Neighbour, Role, UnitId};
 
 /// One thing to do, in the order in which [`Node::poll`](crate::Node::poll) returns them.
@@ -62,6 +64,11 @@ pub enum Action {
         from: UnitId,
         /// The change.
         delta: Delta,
+    },
+    /// Have the session with this original tuple, which this unit owns, told to all in a newer version.
+    Restate {
+        /// How packets of its original direction arrive.
+        tuple: Tuple,
     },
     /// Something worth telling the operator.
     Event(Event),

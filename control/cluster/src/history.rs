@@ -439,6 +439,24 @@ fn describe_sync(event: &sync::Event, f: &mut fmt::Formatter<'_>) -> fmt::Result
             write!(f, "copied {sessions} sessions to ")?;
             describe_units(*targets, f)
         }
+        sync::Event::TablesDiffer {
+            from,
+            ranges,
+            buckets,
+        } => write!(
+            f,
+            "sessions differ from those of unit {from} in {buckets} of 65536 buckets; {ranges} of 256 ranges are asked for"
+        ),
+        sync::Event::PeerStuck { peer, silence } => write!(
+            f,
+            "unit {peer} has taken no changes in for {:.1} s; look at its control core and its sync links",
+            silence.as_secs_f64()
+        ),
+        sync::Event::PeerMoves { peer, after } => write!(
+            f,
+            "unit {peer} is no longer stuck, after {:.1} s",
+            after.as_secs_f64()
+        ),
         sync::Event::RepairReceived { from, swept } => {
             write!(
                 f,

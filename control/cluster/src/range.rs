@@ -8,6 +8,13 @@ use packet::Tuple;
 /// agree on it.
 #[must_use]
 pub fn range_of(original: &Tuple) -> u8 {
+    let [range, _] = bucket_of(original).to_be_bytes();
+    range
+}
+
+/// A finer division: the range of the session, then eight more bits of its hash.
+#[must_use]
+pub(crate) fn bucket_of(original: &Tuple) -> u16 {
     let mut hash = if original.is_v4() {
         let source = octets(SOURCE_V4, &original.src[12..]);
         octets(mapped(source), &original.dst[12..])
@@ -23,7 +30,8 @@ pub fn range_of(original: &Tuple) -> u8 {
         let [high, low] = original.vlan.to_be_bytes();
         octets(hash, &[original.zone, high, low])
     };
-    hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[0]
+    let [high, low, ..] = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 const BASIS: u64 = 0xCBF2_9CE4_8422_2325;

@@ -23,6 +23,7 @@ use forward::{
 };
 use packet::Mac;
 use rtrb::{Consumer, Producer};
+use session::Version;
 
 use crate::bounce::Bounce;
 use crate::carrier::CarrierChange;
@@ -37,6 +38,7 @@ use crate::silence::Silence;
 use crate::startup::{self, Started, WorkerHandle};
 use crate::strangers::Strangers;
 use crate::table::Table;
+use crate::withheld::Withheld;
 use crate::witness::Witness;
 use crate::{carrier, plan, workers};
 
@@ -72,6 +74,8 @@ struct WorkerSide {
     dirty: Arc<DirtyRanges>,
     counters: Arc<WorkerCounters>,
     thread: Option<JoinHandle<()>>,
+    /// The highest version of its changes that was read.
+    read: Version,
     /// Changes of other units that its ring had no room for, in order.
     deferred: VecDeque<TableCommand>,
     turns: u64,
@@ -105,6 +109,7 @@ pub(crate) struct Control {
     table: Table,
     host: Host,
     outgoing: Outgoing,
+    withheld: Withheld,
     witness: Option<Witness>,
     strangers: Strangers,
     /// In the order of their links, which follow those of interfaces.
@@ -174,6 +179,7 @@ impl Control {
             neighbours,
             table,
             host: Host::new(),
+            withheld: Withheld::default(),
             outgoing: Outgoing::new(pool, inject, sync_queues),
             witness,
             strangers: Strangers::none(),
@@ -251,6 +257,7 @@ impl Control {
             request(self);
         }
         self.act(now);
+        self.release_withheld(now);
         self.ask_monitors(now);
         self.serve_neighbours(now);
         if now >= self.housekeeping_due {
@@ -312,6 +319,7 @@ fn worker_sides(
                 dirty: rings.dirty,
                 counters: worker.counters,
                 thread: Some(worker.thread),
+                read: Version(0),
                 deferred: VecDeque::new(),
                 turns: 0,
                 turned: now,

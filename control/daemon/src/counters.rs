@@ -37,6 +37,10 @@ counters! {
         neighbour_flushed: "Waiting packets dropped because their interface went away.";
         sync_interface_strangers: "Frames on sync interfaces that are not of the cluster.";
         commands_deferred: "Changes of sessions that waited because a worker's ring was full.";
+        acked_confirmed: "First packets that waited until a peer had their sessions.";
+        acked_timeouts: "First packets that left because no peer had their sessions in time.";
+        acked_alone: "First packets that left at once because there is no peer.";
+        acked_queue_full: "First packets that left at once because too many wait.";
         worker_stalls: "Times that a worker stopped turning.";
     }
 }

@@ -64,8 +64,8 @@ impl Host {
                 local(&punted, snapshot, counters, outlet);
                 None
             }
-            // The caller gives these to the cluster.
-            PuntReason::Heartbeat => None,
+            // The caller gives these to the cluster, or has them wait for it.
+            PuntReason::Heartbeat | PuntReason::Unconfirmed { .. } => None,
         }
     }
 

@@ -27,6 +27,7 @@ mod silence;
 mod startup;
 mod strangers;
 mod table;
+mod withheld;
 mod witness;
 mod workers;
 

@@ -284,6 +284,7 @@ fn policy(policy: &config::Policy) -> Policy {
             address: nat.address,
             port: nat.port,
         }),
+        acked: policy.durability == config::Durability::Acked,
     }
 }
 

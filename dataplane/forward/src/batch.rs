@@ -6,7 +6,7 @@
 use dpdk::{Burst, Mbuf};
 use packet::plain::{Ends, Plain};
 use packet::{Fragment, Kind, Layout, Tuple};
-use session::{Hit, Key};
+use session::{Hit, Key, Version};
 
 use crate::interface::InterfaceId;
 
@@ -37,6 +37,10 @@ pub(crate) struct Batch {
     pub(crate) layouts: [Layout; CAPACITY],
     /// Tuples of the others' sessions: as in the layouts, but for later fragments.
     pub(crate) tuples: [Tuple; CAPACITY],
+    /// First packets of sessions that a peer must have before they leave, as bits.
+    withheld: u64,
+    /// The changes that tell of these, by position.
+    changes: [Option<Version>; CAPACITY],
     /// Set when a session was evicted in this burst: hits found earlier may be void.
     pub(crate) evicted: bool,
 }
@@ -81,6 +85,8 @@ impl Batch {
             misses: 0,
             plain: 0,
             begun: 0,
+            withheld: 0,
+            changes: [None; CAPACITY],
             plains: [Plain::default(); CAPACITY],
             layouts: [NOTHING; CAPACITY],
             tuples: [NO_TUPLE; CAPACITY],
@@ -97,6 +103,7 @@ impl Batch {
         self.len = 0;
         self.plain = 0;
         self.begun = 0;
+        self.withheld = 0;
         self.evicted = false;
     }
 
@@ -156,6 +163,17 @@ impl Batch {
         self.begun ^= begun;
         self.plain |= begun;
         begun != 0
+    }
+
+    /// A packet must not leave before a peer has its session, of which the change of this version tells.
+    pub(crate) fn withhold(&mut self, position: usize, version: Option<Version>) {
+        self.withheld |= 1 << position;
+        self.changes[position] = version;
+    }
+
+    /// What [`Batch::withhold`] said of a packet.
+    pub(crate) fn withheld(&self, position: usize) -> Option<Option<Version>> {
+        (self.withheld >> position & 1 == 1).then(|| self.changes[position])
     }
 
     /// A plain packet takes the long way from here on, with this layout.

@@ -124,6 +124,7 @@ counters! {
         PuntedArp = "punted_arp", "ARP given to the control core.";
         PuntedHeartbeat = "punted_heartbeat", "Heartbeats given to the control core.";
         PuntedLocal = "punted_local", "Packets to the gateway's own addresses given to the control core.";
+        PuntedUnconfirmed = "punted_unconfirmed", "First packets given to the control core until a peer has their sessions.";
         PuntedNeighbour = "punted_neighbour", "Packets given to the control core because the neighbour is not known.";
         Injected = "injected", "Packets from the control core that were sent.";
         IcmpErrors = "icmp_errors", "ICMP errors made.";

@@ -79,6 +79,8 @@ pub struct Policy {
     pub source_nat: SourceNat,
     /// Translation of the destination.
     pub destination_nat: Option<DestinationNat>,
+    /// The first packet of a session waits until a peer has the session.
+    pub acked: bool,
 }
 
 impl Policy {
@@ -97,6 +99,7 @@ impl Policy {
             action,
             source_nat: SourceNat::None,
             destination_nat: None,
+            acked: false,
         }
     }
 }

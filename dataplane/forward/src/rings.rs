@@ -31,6 +31,17 @@ pub enum PuntReason {
         /// Neighbour to ask for.
         next_hop: Ipv4Addr,
     },
+    /// The first packet of a session that a peer has to hold before anything of it leaves. Ready to leave,
+    /// but perhaps for the frame's destination, which is zero then.
+    Unconfirmed {
+        /// Interface that it is to leave by.
+        interface: InterfaceId,
+        /// Neighbour that it is to leave to.
+        next_hop: Ipv4Addr,
+        /// Version of the change that tells of the session, which is in the ring before the packet is;
+        /// nothing if it found no room.
+        version: Option<Version>,
+    },
 }
 
 /// A packet for the control core.
@@ -92,6 +103,9 @@ pub enum TableCommand {
     Apply(Session, u32),
     /// Another unit removed the session with this original tuple at this version.
     Retract(Tuple, Version),
+    /// The session with this original tuple is this unit's, and another has another state of its version:
+    /// all have to hear of it in a newer one.
+    Restate(Tuple),
     /// An operator wants the session gone that either tuple of which is this.
     Clear(Tuple),
     /// The configuration has other idle times. A session's next packet that changes its state, or

@@ -314,6 +314,7 @@ impl<P: PortIo> Core<P> {
             PuntReason::Arp => (Event::PuntedArp, capacity / 4),
             PuntReason::Local => (Event::PuntedLocal, capacity / 2),
             PuntReason::NeighbourMissing { .. } => (Event::PuntedNeighbour, capacity / 2),
+            PuntReason::Unconfirmed { .. } => (Event::PuntedUnconfirmed, capacity / 2),
         };
         if self.rings.punt.slots() <= reserved {
             self.counters.lose(Drop::PuntFull);

@@ -14,6 +14,9 @@ use crate::{
     UnitId,
 };
 
+/// The first version of the protocol that knows digests.
+const DIGESTS_SINCE: u8 = 2;
+
 type Links = ArrayVec<LinkId, { Settings::MAX_LINKS }>;
 
 impl Node {
@@ -28,6 +31,25 @@ impl Node {
     pub fn push_born(&mut self, shard: u16, delta: Delta, born: Version, now: Time) {
         self.observe(now);
         self.sync.push_born(shard, delta, born);
+    }
+
+    /// True when there is a live peer to hold anything.
+    #[must_use]
+    pub const fn has_sync_peers(&self) -> bool {
+        self.sync.has_peers()
+    }
+
+    /// A mark in a shard's stream, behind all that was pushed, for [`Node::is_confirmed`]; none while something
+    /// waits for room.
+    #[must_use]
+    pub fn sync_mark(&self, shard: u16) -> Option<u64> {
+        self.sync.mark(shard)
+    }
+
+    /// True when a live peer holds all that was pushed in the shard's stream before the mark.
+    #[must_use]
+    pub fn is_confirmed(&self, shard: u16, mark: u64) -> bool {
+        self.sync.is_confirmed(shard, mark)
     }
 
     /// Changes in these ranges were lost before they came here: the peers get the ranges whole.
@@ -71,6 +93,7 @@ impl Node {
                 self.sync.peer_down(peer.unit);
             }
         }
+        self.sync.compare_tables(self.version() >= DIGESTS_SINCE);
         let primary = self.primary_and_term();
         if self.sync_primary != primary {
             self.sync_primary = primary;
@@ -99,6 +122,7 @@ impl Node {
                     self.applying = true;
                     return Some(Action::Apply { from, delta });
                 }
+                Output::Restate { tuple } => return Some(Action::Restate { tuple }),
                 Output::Synced { from } => self.event(Event::Synced { from }),
                 Output::Event(event) => self.event(Event::Sync(event)),
             }

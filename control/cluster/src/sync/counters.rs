@@ -33,6 +33,11 @@ counters! {
         repairs_received: "Repairs received whole.";
         sessions_swept: "Sessions removed because the primary's repair did not mention them.";
         sessions_told: "Sessions newer than all that the primary knows, found after its repair and passed on.";
+        digest_passes: "Passes over the table that made digests of it.";
+        digests_sent: "Frames of digests sent.";
+        digests_compared: "Buckets of sessions compared with the primary's.";
+        digests_different: "Of these, buckets that differed.";
+        sessions_overridden: "Sessions that differed from the primary's in one version, and gave way or were told anew.";
         malformed: "Frames refused for their form.";
         strangers: "Frames of units that are not up, or of another boot of theirs.";
         acknowledgements_foreign: "Acknowledgements of what was never sent, or of another boot.";

@@ -43,7 +43,7 @@ fn words(address: &[u8; 16]) -> [u64; 2] {
 }
 
 /// Multiplies to 128 bits and folds the halves.
-fn fold(a: u64, b: u64) -> u64 {
+pub(super) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     let [low, high] = [product, product >> 64].map(|half| half & u128::from(u64::MAX));
     u64::try_from(low ^ high).unwrap_or_default()

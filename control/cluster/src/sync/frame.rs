@@ -22,6 +22,7 @@ const DATA: u8 = 1;
 const ACKNOWLEDGE: u8 = 2;
 const REQUEST: u8 = 3;
 const POSITIONS: u8 = 4;
+const DIGESTS: u8 = 5;
 
 /// Bytes of one [`Receipt`] in a frame.
 const RECEIPT: usize = 26;
@@ -75,6 +76,13 @@ pub enum Content<'a> {
     },
     /// Where the sender's streams are, for a unit that misses what is held no more.
     Positions(Positions<'a>),
+    /// What the sender's table holds.
+    Digests {
+        /// Units that are to compare it with theirs, bit 0 for unit 1.
+        targets: u16,
+        /// By range.
+        ranges: DigestList<'a>,
+    },
 }
 
 /// What a receiver has of one stream.
@@ -135,6 +143,46 @@ impl Positions<'_> {
     }
 }
 
+/// Bytes of one digest in a frame.
+const SUM: usize = 5;
+/// Shape of a range all buckets of which are quiet.
+const ALL_QUIET: u8 = 1;
+
+/// The digests of ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DigestList<'a>(&'a [u8]);
+
+impl<'a> DigestList<'a> {
+    /// The ranges in their order.
+    pub fn iter(&self) -> impl Iterator<Item = RangeDigests<'a>> + use<'a> {
+        let mut rest = Reader(self.0);
+        std::iter::from_fn(move || take_range(&mut rest).ok())
+    }
+}
+
+/// The digests of one range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeDigests<'a> {
+    /// Which.
+    pub range: u8,
+    /// Its buckets that can be compared.
+    quiet: RangeSet,
+    /// Digests that are not zero, by ascending bucket.
+    sums: &'a [[u8; SUM]],
+}
+
+impl RangeDigests<'_> {
+    /// The quiet buckets and their digests.
+    pub fn quiet_buckets(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
+        let mut sums = self.sums.iter().peekable();
+        self.quiet.iter().map(move |bucket| {
+            let sum = sums.next_if(|[of, ..]| *of == bucket);
+            let digest = sum.map_or(0, |[_, digest @ ..]| u32::from_be_bytes(*digest));
+            (bucket, digest)
+        })
+    }
+}
+
 /// Reads a frame and checks all of it, the records of a segment too.
 ///
 /// # Errors
@@ -173,6 +221,7 @@ pub fn parse(body: &[u8]) -> Result<Frame<'_>, Malformed> {
             }
             Content::Positions(positions)
         }
+        DIGESTS => take_digests(&mut reader)?,
         unknown => return Err(Malformed::UnknownFrame(unknown)),
     };
     reader.finish()?;
@@ -193,6 +242,34 @@ fn take_data<'a>(reader: &mut Reader<'a>) -> Result<Content<'a>, Malformed> {
         base,
         records,
     })
+}
+
+fn take_digests<'a>(reader: &mut Reader<'a>) -> Result<Content<'a>, Malformed> {
+    let targets = reader.u16()?;
+    let list = reader.slice(reader.0.len())?;
+    let mut rest = Reader(list);
+    while !rest.0.is_empty() {
+        take_range(&mut rest)?;
+    }
+    Ok(Content::Digests {
+        targets,
+        ranges: DigestList(list),
+    })
+}
+
+fn take_range<'a>(reader: &mut Reader<'a>) -> Result<RangeDigests<'a>, Malformed> {
+    let (range, shape, count) = (reader.u8()?, reader.u8()?, reader.u16()?);
+    let quiet = match shape {
+        0 => RangeSet::from_bytes(&reader.take()?),
+        ALL_QUIET => RangeSet::ALL,
+        _ => return Err(Malformed::BadValue),
+    };
+    let (sums, _) = reader.slice(usize::from(count) * SUM)?.as_chunks::<SUM>();
+    let ascending = sums.is_sorted_by(|[a, ..], [b, ..]| a < b);
+    if !ascending || !sums.iter().all(|[bucket, ..]| quiet.contains(*bucket)) {
+        return Err(Malformed::BadValue);
+    }
+    Ok(RangeDigests { range, quiet, sums })
 }
 
 fn take_list<'a, const N: usize>(reader: &mut Reader<'a>) -> Result<&'a [[u8; N]], Malformed> {
@@ -263,4 +340,56 @@ pub fn positions(boot: Boot, to: Option<UnitId>, list: &[Position]) -> Vec<u8> {
         body.extend(position.base.to_be_bytes());
     }
     body
+}
+
+/// The digests of as many ranges as fit, from `first` on, and the range that follows them. `quiet` tells the
+/// digest of a bucket, if that can be compared.
+#[must_use]
+pub fn digests(
+    boot: Boot,
+    targets: u16,
+    first: u8,
+    quiet: impl Fn(u16) -> Option<u32>,
+) -> (Vec<u8>, Option<u8>) {
+    let mut body = head(DIGESTS, None, boot, MAX_FRAME);
+    body.extend(targets.to_be_bytes());
+    let mut entry = Vec::with_capacity(MAX_RANGE);
+    for range in first..=u8::MAX {
+        put_range(&mut entry, range, &quiet);
+        if body.len() + entry.len() > MAX_FRAME {
+            return (body, Some(range));
+        }
+        body.extend(&entry);
+    }
+    (body, None)
+}
+
+/// Bytes of a range at most.
+const MAX_RANGE: usize = 4 + 32 + 256 * SUM;
+const _: () = assert!(
+    HEAD + 2 + MAX_RANGE <= MAX_FRAME,
+    "every range fits a frame"
+);
+
+fn put_range(entry: &mut Vec<u8>, range: u8, digest: impl Fn(u16) -> Option<u32>) {
+    let (mut quiet, mut sums, mut count) = (RangeSet::EMPTY, [[0; SUM]; 256], 0_u16);
+    for bucket in 0..=u8::MAX {
+        let Some(sum) = digest(u16::from_be_bytes([range, bucket])) else {
+            continue;
+        };
+        quiet.insert(bucket);
+        if sum != 0 {
+            let [a, b, c, d] = sum.to_be_bytes();
+            sums[usize::from(count)] = [bucket, a, b, c, d];
+            count += 1;
+        }
+    }
+    let all = quiet == RangeSet::ALL;
+    entry.clear();
+    entry.extend([range, if all { ALL_QUIET } else { 0 }]);
+    entry.extend(count.to_be_bytes());
+    if !all {
+        entry.extend(quiet.to_bytes());
+    }
+    entry.extend(sums[..usize::from(count)].as_flattened());
 }

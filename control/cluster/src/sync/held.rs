@@ -5,6 +5,29 @@ use super::repair::bit;
 use crate::{RangeSet, UnitId, range_of};
 
 impl Sync {
+    /// True when there is a live peer to hold anything.
+    #[must_use]
+    pub const fn has_peers(&self) -> bool {
+        self.live != 0
+    }
+
+    /// The last segment of a shard's stream, in a moment in which all that was pushed is in segments: a mark
+    /// for [`Sync::is_confirmed`].
+    #[must_use]
+    pub fn mark(&self, shard: u16) -> Option<u64> {
+        let stream = self.streams.get(usize::from(shard))?;
+        (stream.waiting() == 0).then(|| stream.next() - 1)
+    }
+
+    /// True when a live peer has acknowledged the shard's stream up to a [mark](Sync::mark).
+    #[must_use]
+    pub fn is_confirmed(&self, shard: u16, mark: u64) -> bool {
+        let mut progress = self
+            .live_peers()
+            .filter_map(|(_, peer)| peer.progress.get(usize::from(shard)));
+        progress.any(|progress| progress.acked >= mark)
+    }
+
     /// Ranges in which a peer may lack something that was pushed here: a change that it has not
     /// acknowledged, or state that it has yet to be sent. It holds the sessions of all others as this unit
     /// does. Every range of a peer that is down, or of which nothing is known.

@@ -42,7 +42,9 @@
 //! - Each change that was pushed reaches each live peer, or its range is dirty for it.
 //! - Memory is bounded by [`Limits`]; a call does a bounded amount of work.
 
+mod compare;
 mod counters;
+mod digest;
 mod fingerprint;
 mod held;
 mod incoming;
@@ -60,9 +62,12 @@ pub mod record;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use packet::Tuple;
 use session::Version;
 
+use compare::Comparison;
 pub use counters::Counters;
+use digest::Digests;
 use fingerprint::Fingerprints;
 pub use frame::Position;
 use incoming::Incoming;
@@ -138,6 +143,12 @@ pub enum Output {
         /// The change.
         delta: Delta,
     },
+    /// Have the session with this original tuple, of which this unit is the owner, told to all in a newer
+    /// version: another unit has another state of the present one.
+    Restate {
+        /// How packets of its original direction arrive.
+        tuple: Tuple,
+    },
     /// A wanted repair by this unit is complete.
     Synced {
         /// The unit whose state was copied.
@@ -170,6 +181,30 @@ pub enum Event {
         targets: u16,
         /// Sessions in it.
         sessions: u64,
+    },
+    /// This unit's table differs from the primary's where nothing has changed for a while; the ranges are
+    /// asked for.
+    TablesDiffer {
+        /// The primary.
+        from: UnitId,
+        /// How many of the 256 ranges.
+        ranges: u32,
+        /// How many of the 65,536 buckets.
+        buckets: u32,
+    },
+    /// A peer is behind and takes nothing in.
+    PeerStuck {
+        /// Which.
+        peer: UnitId,
+        /// For how long.
+        silence: Duration,
+    },
+    /// A peer that was stuck takes changes in again, or has them all.
+    PeerMoves {
+        /// Which.
+        peer: UnitId,
+        /// How long it was stuck.
+        after: Duration,
     },
     /// A peer asked for by this unit copied its state here.
     RepairReceived {
@@ -217,6 +252,8 @@ pub struct Lag {
     pub age: Duration,
     /// Ranges to be repaired.
     pub dirty: u32,
+    /// It takes nothing in.
+    pub stuck: bool,
 }
 
 /// Work left in the current turn.
@@ -260,6 +297,10 @@ pub struct Sync {
     highest: Version,
     whole: bool,
     fingerprints: Fingerprints,
+    digests: Digests,
+    comparison: Comparison,
+    /// Tables are compared.
+    compared: bool,
     /// Ranges that the workers' rings lost.
     overflow: RangeSet,
     /// Ranges in which another unit than the primary wrote late, and since when there are any.
@@ -312,6 +353,9 @@ impl Sync {
             highest: Version(0),
             whole: !settings.session_sync,
             fingerprints: Fingerprints::new(),
+            digests: Digests::new(),
+            comparison: Comparison::new(),
+            compared: settings.session_sync,
             overflow: RangeSet::EMPTY,
             suspect: RangeSet::EMPTY,
             suspect_since: Time::NEVER,
@@ -343,11 +387,12 @@ impl Sync {
         match slot {
             Some(peer) if peer.boot == boot => {
                 peer.up = true;
+                peer.moved = self.now;
                 peer.dirty_since = self.now;
             }
             _ => {
                 let bases = self.streams.iter().map(Outgoing::base);
-                *slot = Some(Box::new(Peer::new(boot, shards, bases)));
+                *slot = Some(Box::new(Peer::new(boot, shards, bases, self.now)));
                 self.forget_receipts_of(unit);
                 self.heirs &= !(1 << unit.index());
                 if self.last_primary.is_some_and(|(last, _)| last == unit) {
@@ -372,6 +417,7 @@ impl Sync {
             return;
         }
         self.live &= !repair::bit(unit);
+        peer.stuck = None;
         peer.request = None;
         peer.answered = 0;
         peer.patience = peer::Patience::new();
@@ -420,6 +466,11 @@ impl Sync {
         self.many_writers = many;
     }
 
+    /// Whether tables are compared: not while a live peer speaks a version that knows no digests.
+    pub const fn compare_tables(&mut self, compared: bool) {
+        self.compared = compared && self.settings.session_sync;
+    }
+
     /// A change of a local session, in the order in which the worker of `shard` made them.
     pub fn push(&mut self, shard: u16, delta: Delta) {
         self.push_change(shard, delta, None);
@@ -446,6 +497,7 @@ impl Sync {
         if self.settings.session_sync && self.peers.iter().any(Option::is_some) {
             self.counters.overflows += 1;
             self.overflow = self.overflow.union(&ranges);
+            self.digests.touch_ranges(&ranges, self.now);
             self.last_applied = self.now;
             self.deadline = Time(0);
         }
@@ -473,7 +525,7 @@ impl Sync {
             if let Some(output) = self.outbox.pop_front() {
                 return Some(output);
             }
-            if let Some(output) = self.apply_next() {
+            if let Some(output) = self.apply_next(table) {
                 return Some(output);
             }
             self.advance(table);
@@ -546,6 +598,7 @@ impl Sync {
         };
         let mut lag = Lag {
             dirty: peer.dirty.len(),
+            stuck: peer.stuck.is_some(),
             ..Lag::default()
         };
         for (stream, progress) in self.streams.iter().zip(&peer.progress) {
@@ -654,13 +707,17 @@ impl Sync {
         self.retransmit();
         self.ask();
         self.sweep(table);
+        self.compare(table);
+        self.watch_peers();
     }
 
     fn find_deadline(&self) -> Time {
         if self.budget.is_spent() {
             return self.now;
         }
-        self.send_deadline().min(self.repair_deadline())
+        self.send_deadline()
+            .min(self.repair_deadline())
+            .min(self.comparison_deadline())
     }
 }
 

@@ -12,7 +12,8 @@ use session::Version;
 use super::frame::{MAX_FRAME, begin_data};
 use super::queue::{Pushed, Queue};
 use super::record::{MAX_RECORD, RepairBegin, put_change, put_repair_begin, put_repair_end};
-use crate::{Boot, Delta, RangeSet, Time, range_of};
+use crate::range::bucket_of;
+use crate::{Boot, Delta, RangeSet, Time};
 
 /// A sealed segment.
 #[derive(Debug)]
@@ -104,14 +105,15 @@ impl Outgoing {
         self.pending.push(fingerprint, delta, born, self.told)
     }
 
-    /// Seals what waits into segments, `limit` held ones at the most; returns how many changes.
-    pub(super) fn cut(&mut self, limit: usize) -> u64 {
+    /// Seals what waits into segments, `limit` held ones at the most, and shows the bucket of each change;
+    /// returns how many.
+    pub(super) fn cut(&mut self, limit: usize, mut touch: impl FnMut(u16)) -> u64 {
         if self.pending.len() == 0 || self.held() >= limit {
             return 0;
         }
         let mut pending = std::mem::take(&mut self.pending);
         let cut = pending.drain(|delta| {
-            self.append(delta);
+            touch(self.append(delta));
             self.held() < limit
         });
         self.pending = pending;
@@ -119,14 +121,17 @@ impl Outgoing {
         cut
     }
 
-    /// Appends a change to the segment being filled.
-    pub(super) fn append(&mut self, delta: &Delta) {
+    /// Appends a change to the segment being filled; returns its bucket.
+    pub(super) fn append(&mut self, delta: &Delta) -> u16 {
         self.told = self.told.max(delta.version());
         let segment = self.open();
         put_change(&mut segment.frame, delta);
-        segment.ranges.insert(range_of(delta.tuple()));
+        let bucket = bucket_of(delta.tuple());
+        let [range, _] = bucket.to_be_bytes();
+        segment.ranges.insert(range);
         segment.deltas += 1;
         self.seal_if_full();
+        bucket
     }
 
     /// Appends the head of a repair to the segment being filled.

@@ -114,6 +114,8 @@ pub(super) struct Want {
     pub(super) ask: Time,
     /// It was asked.
     pub(super) asked: bool,
+    /// The tables differ: of two states of one version the peer's is right.
+    pub(super) overrides: bool,
 }
 
 /// A repair that comes in.
@@ -122,6 +124,8 @@ pub(super) struct Collection {
     pub(super) begin: Begin,
     /// In which streams it began.
     pub(super) begun: Vec<bool>,
+    /// In which of these it has not ended.
+    pub(super) open: Vec<bool>,
     /// Streams in which it ended.
     pub(super) ended: u16,
     /// The sessions mentioned since it began; `None` once they were too many.
@@ -194,6 +198,10 @@ pub(super) struct Peer {
     /// When that repair began.
     pub(super) answered_at: Time,
     pub(super) patience: Patience,
+    /// When it last took something in, or had all there was.
+    pub(super) moved: Time,
+    /// Since when it is stuck.
+    pub(super) stuck: Option<Time>,
     /// When it may be told again where the streams are.
     pub(super) tell: Time,
     /// Its streams.
@@ -208,7 +216,12 @@ pub(super) struct Peer {
 
 impl Peer {
     /// A peer that was not known in this boot. `bases` are where this unit's streams begin now.
-    pub(super) fn new(boot: Boot, shards: u16, bases: impl Iterator<Item = u64>) -> Self {
+    pub(super) fn new(
+        boot: Boot,
+        shards: u16,
+        bases: impl Iterator<Item = u64>,
+        now: Time,
+    ) -> Self {
         let progress = bases.map(|base| Progress {
             acked: base - 1,
             waiting: 0,
@@ -224,6 +237,8 @@ impl Peer {
             answered: 0,
             answered_at: Time(0),
             patience: Patience::new(),
+            moved: now,
+            stuck: None,
             tell: Time(0),
             streams: (0..shards).map(|_| Incoming::default()).collect(),
             want: None,

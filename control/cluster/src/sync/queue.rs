@@ -284,7 +284,7 @@ mod tests {
             let (mut queue, mut model) = (Queue::default(), BTreeMap::new());
             for (version, (number, gone)) in (1..).zip(changes) {
                 let delta = if gone { removal(number, version) } else { update(number, version) };
-                queue.push(u64::from(number % 4) << 40 | u64::from(number) / 2, delta, None, Version(0));
+                queue.push((u64::from(number % 4) << 40) + u64::from(number) / 2, delta, None, Version(0));
                 model.insert(number, delta);
             }
             let all = drained(&mut queue);

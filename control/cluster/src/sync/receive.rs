@@ -6,7 +6,8 @@ use super::peer::Peer;
 use super::record::{Record, take_record};
 use super::repair::bit;
 use super::{Event, Malformed, Output, Sync, units};
-use crate::{Boot, Delta, UnitId, range_of};
+use crate::range::bucket_of;
+use crate::{Boot, Delta, SessionSource, UnitId, range_of};
 
 /// Bits of a version below its term.
 pub(super) const TERM_SHIFT: u32 = 40;
@@ -31,6 +32,7 @@ impl Sync {
         }
         self.deadline = crate::Time(0);
         match frame.content {
+            Content::Digests { targets, ranges } => self.take_digests(from, targets, &ranges),
             Content::Data {
                 shard,
                 number,
@@ -121,16 +123,16 @@ impl Sync {
     }
 
     /// The next change of any peer to apply.
-    pub(super) fn apply_next(&mut self) -> Option<Output> {
+    pub(super) fn apply_next(&mut self, table: &dyn SessionSource) -> Option<Output> {
         loop {
             let (from, shard, item) = self.next_item()?;
             match item {
                 Item::Change(delta) => {
                     self.note_applied(from, shard, &delta);
-                    return Some(Output::Apply { from, delta });
+                    return Some(self.application(from, shard, table, delta));
                 }
                 Item::Begin(begin) => self.begin_collection(from, shard, begin),
-                Item::End(id) => self.end_collection(from, id),
+                Item::End(id) => self.end_collection(from, shard, id),
                 Item::Gap(segments) => {
                     self.counters.gaps += 1;
                     self.counters.segments_lost += segments;
@@ -138,6 +140,28 @@ impl Sync {
                     return Some(Output::Event(Event::Gap { from, segments }));
                 }
             }
+        }
+    }
+
+    /// What to do about a change. One that the version alone would not let through is preceded by a removal.
+    fn application(
+        &mut self,
+        from: UnitId,
+        shard: usize,
+        table: &dyn SessionSource,
+        delta: Delta,
+    ) -> Output {
+        let apply = Output::Apply { from, delta };
+        let Delta::Upsert { session, .. } = &delta else {
+            return apply;
+        };
+        match self.overridden(from, shard, table, session) {
+            Some(removal @ Output::Apply { .. }) => {
+                self.outbox.push_front(apply);
+                removal
+            }
+            Some(other) => other,
+            None => apply,
         }
     }
 
@@ -180,13 +204,12 @@ impl Sync {
         self.counters.deltas_applied += 1;
         self.last_applied = self.now;
         self.highest = self.highest.max(delta.version());
+        let bucket = bucket_of(delta.tuple());
+        self.digests.touch(bucket, self.now);
+        let [range, _] = bucket.to_be_bytes();
         let late = self.primary != Some(from) && !self.is_first_hand(from, delta);
         let collecting = |peer: &Peer| !peer.collections.is_empty();
         let collected = self.peers.iter().flatten().any(|peer| collecting(peer));
-        if !late && !collected {
-            return;
-        }
-        let range = range_of(delta.tuple());
         if collected {
             self.mention(from, shard, range, delta);
         }
@@ -204,7 +227,11 @@ impl Sync {
         for (unit, peer) in units.filter_map(|(unit, peer)| Some((unit, peer.as_mut()?))) {
             for collection in &mut peer.collections {
                 // Before its begin a stream tells what may be gone by now.
-                if unit != from || collection.begun.get(shard) == Some(&true) {
+                let begun = collection.begun.get(shard) == Some(&true);
+                if unit == from && begun {
+                    collection.progress = self.now;
+                }
+                if unit != from || begun {
                     collection.mention(range, fingerprint, delta.version(), limit);
                 }
             }

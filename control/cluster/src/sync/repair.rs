@@ -23,6 +23,7 @@ use super::peer::{Collection, Mentioned, Peer, Want};
 use super::receive::TERM_SHIFT;
 use super::serve::NEGLECT;
 use super::{Event, Output, Sync, frame, units};
+use crate::range::bucket_of;
 use crate::{Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 
 /// After this a request is sent again.
@@ -31,7 +32,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 const SUSPICION: Duration = Duration::from_millis(100);
 /// A repair without progress for so long is asked for anew.
 const STALLED: Duration = Duration::from_secs(3);
-/// Repairs of one peer that are collected at a time.
+/// Repairs of one peer that come in at a time.
 const COLLECTIONS: usize = 4;
 
 impl Collection {
@@ -39,6 +40,7 @@ impl Collection {
         Self {
             begin,
             begun: vec![false; streams],
+            open: vec![false; streams],
             ended: 0,
             mentioned: Some(Mentioned::default()),
             sweep: None,
@@ -162,7 +164,7 @@ impl Sync {
     }
 
     /// Wants a repair by `unit`; replaces an earlier want that it includes.
-    fn want(&mut self, unit: UnitId, ranges: RangeSet, needed: bool) {
+    pub(super) fn want(&mut self, unit: UnitId, ranges: RangeSet, needed: bool) {
         let now = self.now;
         let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
             return;
@@ -172,7 +174,8 @@ impl Sync {
         let ranges = before.as_ref().map_or(ranges, |w| w.ranges.union(&ranges));
         peer.want = Some(Want {
             ranges,
-            needed: needed || before.is_some_and(|w| w.needed),
+            needed: needed || before.as_ref().is_some_and(|w| w.needed),
+            overrides: before.is_some_and(|w| w.overrides),
             full: ranges == RangeSet::ALL,
             id: self.requests,
             flush: None,
@@ -291,6 +294,9 @@ impl Sync {
             return;
         }
         let streams = peer.streams.len();
+        // Its end would have come before: its server gave it up.
+        peer.collections
+            .retain(|c| c.begin.id >= begin.id || c.open.get(shard) != Some(&true));
         let newest = peer.collections.back().map(|c| c.begin.id);
         if newest.is_none_or(|id| id < begin.id) {
             peer.collections
@@ -298,25 +304,36 @@ impl Sync {
         }
         for collection in &mut peer.collections {
             if collection.begin.id == begin.id
-                && let Some(begun) = collection.begun.get_mut(shard)
+                && let (Some(begun), Some(open)) = (
+                    collection.begun.get_mut(shard),
+                    collection.open.get_mut(shard),
+                )
             {
-                *begun = true;
+                (*begun, *open) = (true, true);
             }
         }
-        if peer.collections.len() > COLLECTIONS
-            && let Some(given_up) = peer.collections.pop_front()
+        // Those that have ended only wait for the table; to ask for them again would never end.
+        let mut unended = (0..)
+            .zip(&peer.collections)
+            .filter(|(_, c)| c.sweep.is_none());
+        let oldest = unended.next().map_or(0, |(position, _)| position);
+        if unended.count() >= COLLECTIONS
+            && let Some(given_up) = peer.collections.remove(oldest)
         {
             self.want(from, given_up.begin.ranges, false);
         }
     }
 
     /// A repair is complete in a stream of `from`.
-    pub(super) fn end_collection(&mut self, from: UnitId, id: u32) {
+    pub(super) fn end_collection(&mut self, from: UnitId, shard: usize, id: u32) {
         let now = self.now;
         let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
         };
         for collection in peer.collections.iter_mut().filter(|c| c.begin.id == id) {
+            if let Some(open) = collection.open.get_mut(shard) {
+                *open = false;
+            }
             collection.ended += 1;
             collection.progress = now;
             let begun = collection.begun.iter().filter(|begun| **begun).count();
@@ -403,6 +420,7 @@ impl Sync {
             tuple: stale.tuples[0],
             version: stale.version,
         };
+        self.digests.touch(bucket_of(delta.tuple()), self.now);
         self.outbox.push_back(Output::Apply { from, delta });
         self.counters.sessions_swept += 1;
         self.swept += 1;

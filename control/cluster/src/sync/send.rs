@@ -15,13 +15,19 @@ const HELD_FOR_ABSENT: usize = 4;
 impl Sync {
     /// Seals what waits into segments as far as the windows have room.
     pub(super) fn cut(&mut self) {
-        let limit = self.settings.limits.window;
         for shard in 0..self.streams.len() {
             if self.streams[shard].waiting() > 0 {
                 self.release_acknowledged(shard);
-                self.counters.deltas_sent += self.streams[shard].cut(limit);
+                self.cut_stream(shard);
             }
         }
+    }
+
+    fn cut_stream(&mut self, shard: usize) {
+        let (limit, now) = (self.settings.limits.window, self.now);
+        let digests = &mut self.digests;
+        let touch = |bucket| digests.touch(bucket, now);
+        self.counters.deltas_sent += self.streams[shard].cut(limit, touch);
     }
 
     /// Moves the window of a stream on, over what is not acknowledged, until what waits fits.
@@ -33,7 +39,7 @@ impl Sync {
             if self.streams[shard].held() >= limit {
                 self.release(shard);
             }
-            self.counters.deltas_sent += self.streams[shard].cut(limit);
+            self.cut_stream(shard);
         }
     }
 
@@ -196,6 +202,7 @@ impl Sync {
                 {
                     peer.patience.sample(now.since(segment.first_sent));
                 }
+                peer.moved = now;
                 progress.acked = receipt.applied;
                 progress.waiting = receipt.waiting;
             } else {

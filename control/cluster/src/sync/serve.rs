@@ -229,7 +229,7 @@ impl Sync {
                         && repair.ranges.contains(range_of(&session.tuples[0]))
                     {
                         let delta = Delta::Upsert { session, remaining };
-                        stream.append(&delta);
+                        self.digests.touch(stream.append(&delta), self.now);
                         repair.sessions += 1;
                         self.counters.sessions_repaired += 1;
                     }

@@ -262,7 +262,10 @@ impl World {
             }
             Action::Announce => self.checks.announced(index),
             Action::Lease(_) => panic!("unit {} has no witness", index + 1),
-            Action::Duty { .. } | Action::Distribute(_) | Action::Neighbours { .. } => {}
+            Action::Duty { .. }
+            | Action::Distribute(_)
+            | Action::Neighbours { .. }
+            | Action::Restate { .. } => {}
             Action::Apply { delta, .. } => {
                 let tick = self.tick(index);
                 self.units[index].table.apply(&delta, tick);

@@ -201,6 +201,63 @@ fn the_heads_of_frames() {
 }
 
 #[test]
+fn the_digests_of_two_ranges() {
+    let boot = Boot(0x0102_0304_0506_0708);
+    let digest = |bucket: u16| match bucket {
+        0xFE00 => Some(0x0A0B_0C0D),
+        0xFE01 => Some(0),
+        0xFEFF => Some(1),
+        0xFF00.. => Some(0),
+        _ => None,
+    };
+    let mut expected = vec![1, 5, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    expected.extend([0x80, 1]);
+    expected.extend([0xFE, 0, 0, 2]);
+    expected.extend([0, 0, 0, 0, 0, 0, 0, 3]);
+    expected.extend([0; 16]);
+    expected.extend([0x80, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend([0, 0x0A, 0x0B, 0x0C, 0x0D, 255, 0, 0, 0, 1]);
+    expected.extend([0xFF, 1, 0, 0]);
+    let (body, next) = frame::digests(boot, 0x8001, 0xFE, digest);
+    assert_eq!((&body, next), (&expected, None));
+
+    let Content::Digests { targets, ranges } = frame::parse(&body).unwrap().content else {
+        panic!("no digests");
+    };
+    let told: Vec<(u8, Vec<(u8, u32)>)> = ranges
+        .iter()
+        .map(|range| (range.range, range.quiet_buckets().collect()))
+        .collect();
+    assert_eq!(targets, 0x8001);
+    assert_eq!(told[0], (0xFE, vec![(0, 0x0A0B_0C0D), (1, 0), (255, 1)]));
+    assert_eq!((told[1].0, told[1].1.len()), (0xFF, 256));
+    for end in 15..body.len() - 4 {
+        // But for the end of the first range.
+        assert_eq!(
+            frame::parse(&body[..end]),
+            Err(Malformed::Truncated),
+            "{end}"
+        );
+    }
+    let mut unsorted = body;
+    unsorted[14 + 36] = 255;
+    assert_eq!(frame::parse(&unsorted), Err(Malformed::BadValue));
+}
+
+#[test]
+fn digests_of_full_tables_take_a_frame_for_each_range() {
+    let mut range = Some(0);
+    let mut frames = 0;
+    while let Some(first) = range {
+        let (body, next) = frame::digests(Boot(1), 1, first, |bucket| Some(u32::from(bucket) + 1));
+        assert!(body.len() <= MAX_FRAME && frame::parse(&body).is_ok());
+        range = next;
+        frames += 1;
+    }
+    assert_eq!(frames, 256);
+}
+
+#[test]
 fn unknown_records_are_skipped_only_if_they_may_be() {
     let known = record(&Delta::Upsert {
         session: udp(),

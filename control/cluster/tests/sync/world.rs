@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use cluster::sync::{Limits, Output, Sync, SyncSettings};
+use cluster::sync::{Event, Limits, Output, Sync, SyncSettings};
 use cluster::{Boot, Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 use packet::Tuple;
 use session::{Memory, Reader, Session, SessionId, Settings, Shard, State, Tick, Version};
@@ -121,6 +121,25 @@ impl Table {
         }
     }
 
+    /// Loses a session without a word.
+    pub(crate) fn lose(&mut self, tuple: &Tuple) {
+        let shard = self.shard(tuple);
+        if let Some(hit) = shard.lookup(tuple) {
+            shard.remove(hit.id());
+        }
+    }
+
+    /// Changes a session without a word, as `change` does.
+    pub(crate) fn corrupt(&mut self, tuple: &Tuple, change: impl FnOnce(&mut Session)) {
+        let shard = self.shard(tuple);
+        if let Some(hit) = shard.lookup(tuple)
+            && let Some(mut session) = shard.remove(hit.id())
+        {
+            change(&mut session);
+            shard.apply(&session, 3_000, Tick(10_000));
+        }
+    }
+
     /// Every session: version and state by tuple.
     pub(crate) fn contents(&self) -> BTreeMap<Tuple, (Version, u8)> {
         let mut all = BTreeMap::new();
@@ -209,6 +228,8 @@ pub(crate) struct World {
     boots: u64,
     pub(crate) promotions: u64,
     pub(crate) checked: u64,
+    /// What units said.
+    pub(crate) events: Vec<(UnitId, Event)>,
 }
 
 /// Small enough for every bound to be met.
@@ -257,6 +278,7 @@ impl World {
             boots: 0,
             promotions: 0,
             checked: 0,
+            events: Vec::new(),
             random: Random::new(seed ^ 0x5EED),
         };
         for index in 0..units {
@@ -496,7 +518,12 @@ impl World {
                     let last = applying.last().map_or(now, |(time, _)| *time);
                     applying.push((last.max(now + delay), delta));
                 }
-                Output::Synced { .. } | Output::Event(_) => {}
+                Output::Restate { tuple } => self.units[index].restate(&tuple),
+                Output::Event(event) => {
+                    let unit = self.units[index].id;
+                    self.events.push((unit, event));
+                }
+                Output::Synced { .. } => {}
             }
         }
         let unit = &mut self.units[index];
@@ -698,6 +725,20 @@ impl Unit {
                 None => self.sync.push(shard, delta),
             }
         }
+    }
+
+    /// Its worker tells a session of its own in a newer version.
+    fn restate(&mut self, tuple: &Tuple) {
+        let (unit, term, shard_id) = (self.id.get(), self.term, self.table.shard_of(tuple));
+        let shard = self.table.shard(tuple);
+        let Some(hit) = shard.lookup(tuple) else {
+            return;
+        };
+        shard.adopt(hit.id(), unit, term, Tick(10_000));
+        let session = shard.session(hit.id());
+        let remaining = 3_000;
+        let delta = Delta::Upsert { session, remaining };
+        self.ring.push_back((shard_id, delta, None));
     }
 
     /// Changes that have reached the workers.

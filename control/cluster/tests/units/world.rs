@@ -268,7 +268,10 @@ impl World {
                 Action::Apply { delta, .. } => unit.table.apply(&delta),
                 Action::Event(event) => unit.events.push(event),
                 Action::Left => unit.runs = false,
-                Action::RoleChanged { .. } | Action::Lease(_) | Action::Announce => {}
+                Action::RoleChanged { .. }
+                | Action::Lease(_)
+                | Action::Restate { .. }
+                | Action::Announce => {}
             }
         }
     }

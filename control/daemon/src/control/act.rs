@@ -39,6 +39,10 @@ impl Control {
                 Action::Announce => self.announce(),
                 Action::Lease(wish) => self.wish(wish),
                 Action::Apply { delta, .. } => self.apply(delta),
+                Action::Restate { tuple } => {
+                    let home = self.snapshot.current().home_of(&tuple);
+                    self.command(usize::from(home), TableCommand::Restate(tuple));
+                }
                 Action::Event(event) => {
                     self.events
                         .record(now, level(&event), kind(&event), self.describe(&event));

@@ -4,10 +4,15 @@ use arrayvec::ArrayVec;
 use cluster::{Load, RangeSet, Time};
 use forward::{DeltaKind, DeltaNotice, InterfaceId, PuntReason};
 
+use packet::Mac;
+use session::Version;
+
 use super::{Control, WORKER_PATIENCE};
 use crate::clock::tick;
+use crate::host::Outlet;
 use crate::startup::ETHERNET_HEADER;
 use crate::strangers::Place;
+use crate::withheld::Leaving;
 use api::EventLevel;
 
 /// Packets of one worker per turn.
@@ -100,6 +105,21 @@ impl Control {
                     self.take_heartbeat(punted.interface, punted.mbuf.data(), now);
                     continue;
                 }
+                if let PuntReason::Unconfirmed {
+                    interface,
+                    next_hop,
+                    version,
+                } = punted.reason
+                {
+                    let mbuf = punted.mbuf;
+                    let packet = Leaving {
+                        interface,
+                        next_hop,
+                        mbuf,
+                    };
+                    self.withhold(index, packet, version, now);
+                    continue;
+                }
                 self.hear_monitors(&punted, now);
                 let conflict = self.host.handle(
                     punted,
@@ -138,6 +158,50 @@ impl Control {
         }
     }
 
+    /// Has a first packet wait until a peer has its session.
+    fn withhold(&mut self, worker: usize, packet: Leaving, change: Option<Version>, now: Time) {
+        let shard = u16::try_from(worker).unwrap_or(u16::MAX);
+        let until = now + self.config.cluster.acked_timeout;
+        let (node, counters) = (&self.node, &mut self.counters);
+        let back = self
+            .withheld
+            .hold(packet, (shard, change), until, node, counters);
+        if let Some(packet) = back {
+            self.let_go(packet, now);
+        }
+    }
+
+    /// Sends the first packets whose sessions a peer has by now.
+    pub(super) fn release_withheld(&mut self, now: Time) {
+        let workers = &self.workers;
+        let read = |shard: u16| {
+            workers
+                .get(usize::from(shard))
+                .map_or(Version(0), |worker| worker.read)
+        };
+        let released = self
+            .withheld
+            .release(now, &self.node, read, &mut self.counters);
+        for packet in released {
+            self.let_go(packet, now);
+        }
+    }
+
+    fn let_go(&mut self, packet: Leaving, now: Time) {
+        let Leaving {
+            interface,
+            next_hop,
+            mbuf,
+        } = packet;
+        if mbuf.data().starts_with(&Mac::ZERO.0) {
+            self.host
+                .resolver
+                .wait(interface, next_hop, mbuf, tick(now));
+        } else {
+            self.outgoing.forward(interface, mbuf);
+        }
+    }
+
     /// Hands the workers' changes to the peers' streams, as far as these have room: what waits in a
     /// ring is merged there with what comes later, and a ring that overflows is repaired.
     pub(super) fn take_deltas(&mut self, now: Time) {
@@ -156,6 +220,9 @@ impl Control {
                 }
                 room -= batch.len();
                 for notice in batch.drain(..) {
+                    if notice.kind != DeltaKind::Remove {
+                        worker.read = worker.read.max(notice.version);
+                    }
                     match self.table.change(shard, &notice) {
                         Some(delta) if notice.kind == DeltaKind::Begin => {
                             self.node.push_born(shard, delta, notice.version, now);

@@ -444,7 +444,10 @@ impl<P: PortIo> Core<P> {
         if opening.flags.has(Flags::DESTINATION_NAT) {
             self.counters.happened(Event::DestinationNat);
         }
-        self.report(DeltaKind::Begin, id, &session);
+        let told = self.report(DeltaKind::Begin, id, &session);
+        if opening.acked {
+            self.withhold(newcomer.position, told.then_some(session.version));
+        }
         let hit = Hit::new(id, Direction::Original);
         if self.batch.begin(newcomer.position)
             && let Some(hop) = opening.hop
@@ -453,6 +456,17 @@ impl<P: PortIo> Core<P> {
             self.shard.set_path(hit, path);
         }
         Ok(hit)
+    }
+
+    /// Has the first packet of a session wait until a peer has the session, which the change of this version
+    /// tells of.
+    #[cold]
+    fn withhold(&mut self, position: usize, version: Option<Version>) {
+        if self.batch.is_plain(position) {
+            // Plain packets leave without a look at what is special about them.
+            self.generalise(position);
+        }
+        self.batch.withhold(position, version);
     }
 
     /// Hands the session to another unit, and remembers that until this tells of it.

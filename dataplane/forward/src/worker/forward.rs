@@ -155,7 +155,18 @@ impl<P: PortIo> Core<P> {
                 let path = self.ways.by(hop, scene.snapshot, scene.neighbours);
                 self.shard.set_path(hit, path);
                 translate(&mut mbuf, &layout, &outgoing);
-                self.transmit(scene, ingress, hop, egress, mbuf);
+                match self.batch.withheld(position) {
+                    None => self.transmit(scene, ingress, hop, egress, mbuf),
+                    Some(change) => {
+                        address(scene, hop, egress, &mut mbuf);
+                        let reason = PuntReason::Unconfirmed {
+                            interface: hop.interface,
+                            next_hop: hop.neighbour,
+                            version: change,
+                        };
+                        self.punt(reason, ingress, mbuf);
+                    }
+                }
             }
             Passage::Cut(hop, egress) => {
                 translate(&mut mbuf, &layout, &outgoing);
@@ -178,12 +189,7 @@ impl<P: PortIo> Core<P> {
         egress: &Interface,
         mut mbuf: Mbuf,
     ) {
-        let neighbour = scene.neighbours.look_up(hop.interface, hop.neighbour);
-        if let Ok((header, _)) = ethernet::Header::mut_from_prefix(mbuf.data_mut()) {
-            header.source = egress.source_mac(scene.snapshot.is_primary());
-            header.destination = neighbour.unwrap_or(Mac::ZERO);
-        }
-        if neighbour.is_some() {
+        if address(scene, hop, egress, &mut mbuf) {
             self.egress.send(hop.interface, mbuf);
         } else {
             let reason = PuntReason::NeighbourMissing {
@@ -215,6 +221,16 @@ impl<P: PortIo> Core<P> {
             Err(reason) => self.counters.lose(reason),
         }
     }
+}
+
+/// Addresses the frame to the next hop, to nobody while it is not known who that is: false then.
+fn address(scene: &Scene<'_>, hop: Hop, egress: &Interface, mbuf: &mut Mbuf) -> bool {
+    let neighbour = scene.neighbours.look_up(hop.interface, hop.neighbour);
+    if let Ok((header, _)) = ethernet::Header::mut_from_prefix(mbuf.data_mut()) {
+        header.source = egress.source_mac(scene.snapshot.is_primary());
+        header.destination = neighbour.unwrap_or(Mac::ZERO);
+    }
+    neighbour.is_some()
 }
 
 /// The way out for a packet that leaves with this tuple.

@@ -23,6 +23,8 @@ pub(super) struct Opening {
     pub(super) port: Port,
     /// The way of its first packet, where that does not depend on the translation.
     pub(super) hop: Option<Hop>,
+    /// A peer must have it before its first packet leaves.
+    pub(super) acked: bool,
 }
 
 /// The destination port of the reply tuple.
@@ -74,9 +76,11 @@ pub(super) fn opening(
         flags: Flags::default(),
         port: Port::Given,
         hop: Some(hop),
+        acked: false,
     };
     let policy = scene.snapshot.policies.get(index);
     let policy = policy.ok_or(Drop::PolicyDefault)?;
+    opening.acked = policy.acked;
     if let Some(nat) = policy.destination_nat {
         opening.reply.src = nat.address.to_ipv6_mapped().octets();
         if let Some(port) = nat.port.filter(|_| has_ports(newcomer.protocol)) {

@@ -129,16 +129,18 @@ impl<P: PortIo> Core<P> {
         Ok(())
     }
 
-    /// Reports a change that the table has by now. Peers do not hear of provisional sessions.
-    pub(super) fn report(&mut self, kind: DeltaKind, id: SessionId, session: &Session) {
+    /// Reports a change that the table has by now; false when there was no room for that. Peers do not hear
+    /// of provisional sessions.
+    pub(super) fn report(&mut self, kind: DeltaKind, id: SessionId, session: &Session) -> bool {
         if session.is_provisional() {
-            return;
+            return true;
         }
-        let lost = !notify(&mut self.rings, kind, id, session);
+        let told = notify(&mut self.rings, kind, id, session);
         self.counters.happened(Event::Deltas);
-        if lost {
+        if !told {
             self.counters.happened(Event::DeltasOverflowed);
         }
+        told
     }
 
     /// Makes the changes that other cores want.
@@ -154,6 +156,7 @@ impl<P: PortIo> Core<P> {
                         self.counters.happened(Event::SessionsRetracted);
                     }
                 }
+                TableCommand::Restate(tuple) => self.restate(scene, &tuple),
                 TableCommand::Clear(tuple) => self.clear(&tuple),
                 TableCommand::Timeouts(timeouts) => self.shard.set_timeouts(timeouts),
             }
@@ -174,6 +177,16 @@ impl<P: PortIo> Core<P> {
             Applied::Updated => self.counters.happened(Event::SessionsApplied),
             Applied::Stale => self.counters.happened(Event::RemoteStale),
             Applied::Full => self.counters.happened(Event::RemoteFull),
+        }
+    }
+
+    /// Tells a session of this unit in a newer version.
+    fn restate(&mut self, scene: &Scene<'_>, tuple: &Tuple) {
+        if let Some(hit) = self.shard.lookup(tuple)
+            && self.shard.owner(hit) == scene.snapshot.unit
+        {
+            // It is no provisional one: these have no owner here.
+            let _ = self.adopt(scene, hit.id());
         }
     }
 

@@ -327,7 +327,7 @@ impl Pair {
                 TableCommand::Retract(tuple, version) => {
                     self.receiver.shard.retract(&tuple, version);
                 }
-                TableCommand::Clear(_) | TableCommand::Timeouts(_) => {}
+                TableCommand::Restate(_) | TableCommand::Clear(_) | TableCommand::Timeouts(_) => {}
             }
         }
     }
