@@ -7,11 +7,14 @@ use api::Role;
 use serde::Serialize;
 
 use crate::clock::{self, Found, wait_for};
-use crate::probe::Crowd;
+use crate::probe::{Crowd, UdpStream};
 use crate::{Host, Lab, LabSettings, Unit};
 
 /// How long a joining unit may take.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Datagrams per second of the stream that passes the primary meanwhile.
+const STREAM_RATE: u32 = 10_000;
 
 /// A subordinate is killed and started again while sessions are there.
 #[derive(Clone, Debug)]
@@ -34,6 +37,10 @@ pub struct Join {
     pub copy_ms: f64,
     /// Sessions that it holds then.
     pub held: u64,
+    /// Datagrams that were lost meanwhile, of a stream through the primary.
+    pub lost: u64,
+    /// How many were offered.
+    pub offered: u64,
 }
 
 /// All runs and what they come to.
@@ -91,6 +98,9 @@ impl Joining {
             .find(|unit| unit.id() != primary.id())
             .context("there is no subordinate")?;
         subordinate.kill()?;
+        let client = lab.topology().namespace(Host::Client);
+        let server = lab.topology().namespace(Host::Server);
+        let stream = UdpStream::start(&client, &server, STREAM_RATE)?;
         let started = clock::now();
         subordinate.start()?;
         wait_status(subordinate, "a subordinate", |status| {
@@ -101,6 +111,7 @@ impl Joining {
             status.synced && status.sessions.total >= self.sessions as u64
         })?;
         let done = clock::now();
+        let loss = stream.stop()?.total_loss();
         let (still, after) = lab.primary()?;
         ensure!(
             still.id() == primary.id() && after.term == before.term,
@@ -110,6 +121,8 @@ impl Joining {
             ready_ms: (done - started).as_secs_f64() * 1e3,
             copy_ms: (done - copying).as_secs_f64() * 1e3,
             held,
+            lost: loss.lost,
+            offered: loss.offered,
         })
     }
 }

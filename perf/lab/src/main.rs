@@ -485,12 +485,15 @@ fn show_joins(report: &JoinReport, json: bool) -> Result<()> {
         writeln!(out, "{}", serde_json::to_string(report)?)?;
         return Ok(());
     }
-    writeln!(out, "  run      ready   of it, copying   sessions held")?;
+    writeln!(
+        out,
+        "  run      ready   of it, copying   sessions held   lost meanwhile"
+    )?;
     for (number, run) in (1..).zip(&report.runs) {
         writeln!(
             out,
-            "{number:>5}  {:>6.0} ms        {:>6.0} ms  {:>14}",
-            run.ready_ms, run.copy_ms, run.held
+            "{number:>5}  {:>6.0} ms        {:>6.0} ms  {:>14}   {} of {}",
+            run.ready_ms, run.copy_ms, run.held, run.lost, run.offered
         )?;
     }
     writeln!(

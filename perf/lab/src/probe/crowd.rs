@@ -1,7 +1,8 @@
 //! Many UDP sessions through NAT, each answered, so that a cluster has something to keep.
 //!
 //! Every client socket talks to every further address of the server, so that N sessions need only
-//! N ÷ 100 source ports. The server answers with the source port that it saw: the translation that
+//! N ÷ 100 source ports, and on several ports where there are so many that a unit's ports for one
+//! remote address and port (4,032) would not suffice. The server answers with the source port that it saw: the translation that
 //! the gateway chose. A session is kept when that is the same after the fault.
 
 use std::io::ErrorKind;
@@ -18,8 +19,12 @@ use crate::clock;
 use crate::namespace::Namespace;
 use crate::topology::crowd_addresses;
 
-/// The port on which the server answers, on each of its further addresses.
-const PORT: u16 = 9_000;
+/// The first of the ports on which the server answers, on each of its further addresses.
+const FIRST_PORT: u16 = 9_000;
+/// The most sessions of one address and port of the server.
+const SESSIONS_PER_SERVER: usize = 2_000;
+/// How many sessions a check looks at: more would take longer than the fault that it is about.
+const CHECKED: usize = 20_000;
 /// Datagrams sent before answers are read.
 const BATCH: usize = 250;
 /// The time that a batch takes: 50,000 datagrams per second, well below what AF_PACKET passes.
@@ -46,7 +51,7 @@ pub struct Crowd {
 /// What became of a crowd since it was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrowdOutcome {
-    /// Sessions settled.
+    /// Sessions looked at.
     pub total: usize,
     /// Those that are answered and translated as before.
     pub kept: usize,
@@ -59,8 +64,11 @@ impl Crowd {
     ///
     /// When sockets run out, or some sessions are never answered.
     pub fn settle(client: &Namespace, server: &Namespace, sessions: usize) -> Result<Self> {
-        let servers: Vec<SocketAddr> = crowd_addresses()
-            .map(|address| SocketAddrV4::new(address, PORT).into())
+        let addresses: Vec<Ipv4Addr> = crowd_addresses().collect();
+        let ports = sessions.div_ceil(addresses.len() * SESSIONS_PER_SERVER);
+        let servers: Vec<SocketAddr> = (FIRST_PORT..FIRST_PORT + u16::try_from(ports)?)
+            .flat_map(|port| addresses.iter().map(move |address| (*address, port)))
+            .map(|(address, port)| SocketAddrV4::new(address, port).into())
             .collect();
         let answerers = server.run(|| open(&servers))?;
         let ports = sessions.div_ceil(servers.len());
@@ -78,7 +86,7 @@ impl Crowd {
             stop,
             answering,
         };
-        crowd.mappings = crowd.talk()?;
+        crowd.mappings = crowd.talk((0..sessions).collect())?;
         let silent = crowd
             .mappings
             .iter()
@@ -91,33 +99,31 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Talks on every session again, which also keeps them from ageing, and counts those that are
-    /// as they were.
+    /// Talks on sessions again, of a large crowd on some spread over all of it, and counts those that
+    /// are as they were. The rest does not age within the five minutes that a session may be idle.
     ///
     /// # Errors
     ///
     /// When the sockets fail.
     pub fn check(&self) -> Result<CrowdOutcome> {
-        let now = self.talk()?;
-        let kept = self
-            .mappings
+        let stride = self.sessions.div_ceil(CHECKED);
+        let checked: Vec<usize> = (0..self.sessions).step_by(stride).collect();
+        let now = self.talk(checked.clone())?;
+        let kept = checked
             .iter()
-            .zip(&now)
-            .filter(|(before, now)| before == now)
+            .filter(|session| self.mappings[**session] == now[**session])
             .count();
         Ok(CrowdOutcome {
-            total: self.sessions,
+            total: checked.len(),
             kept,
         })
     }
 
-    /// Sends on every session until it is answered, and returns the translations seen.
-    fn talk(&self) -> Result<Vec<u16>> {
+    /// Sends on the sessions until they are answered, and returns the translations seen.
+    fn talk(&self, mut open: Vec<usize>) -> Result<Vec<u16>> {
         let mut seen = vec![UNSEEN; self.sessions];
         for _ in 0..ROUNDS {
-            let open: Vec<usize> = (0..self.sessions)
-                .filter(|session| seen[*session] == UNSEEN)
-                .collect();
+            open.retain(|session| seen[*session] == UNSEEN);
             if open.is_empty() {
                 break;
             }
