@@ -223,6 +223,11 @@ impl Node {
         } else if !link_was_alive {
             self.event(Event::PeerLinkUp { peer: unit, link });
         }
+        if !link_was_alive && self.role == Role::Primary {
+            // What was still to be sent from the virtual MAC when the link failed, in a ring or in a
+            // card, has gone out just before this heartbeat: the switch takes it for moved.
+            self.start_announcing(now);
+        }
     }
 
     /// Takes the term over from a verified peer. Not from one that follows a primary that we do not

@@ -415,6 +415,18 @@ fn a_primary_announces_as_often_as_configured_and_again_after_an_episode_of_two(
 }
 
 #[test]
+fn a_primary_announces_again_when_a_link_of_a_peer_comes_back() {
+    let mut bench = Bench::in_role(P);
+    bench.pass(2_000, |_| {});
+    let announced = |bench: &Bench| bench.node.counters().announcements;
+    let before = announced(&bench);
+    bench.idle(100);
+    assert_eq!(announced(&bench), before);
+    bench.pass(2_000, |_| {});
+    assert_eq!(announced(&bench), before + 5);
+}
+
+#[test]
 fn a_link_that_heals_moves_nothing_and_one_that_flaps_does_not_count() {
     let mut bench = Bench::in_role(S);
     for _ in 0..3 {
