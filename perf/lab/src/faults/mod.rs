@@ -6,7 +6,8 @@
 //! - each connection goes on, with every byte right, if its session was acknowledged before the fault
 //!   by a unit that survived it;
 //! - no virtual MAC is behind two ports of the switch at once, but for one detection time after a
-//!   unit is let loose that takes itself for the primary;
+//!   unit is let loose that takes itself for the primary, or that has old frames queued;
+//! - after no step traffic is blocked for more than the detection time and a second;
 //! - no unit ends by itself, and in the end the cluster is whole.
 //!
 //! A step that breaks a unit first waits until another one that is sound holds everything; if none
@@ -46,6 +47,8 @@ const UNCOUNTED: Duration = Duration::from_millis(20);
 /// How long after it was let loose a unit may take itself for the primary, besides the detection:
 /// what it had received before it was stopped has to be worked off.
 const LOOSE: Duration = Duration::from_millis(200);
+/// How long traffic may be blocked after a step, besides the detection.
+const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 /// Datagrams per second of the stream that tells how long traffic was blocked.
 const STREAM_RATE: u32 = 1_000;
 
@@ -183,6 +186,7 @@ impl Trial {
         for (step, ends) in steps.iter_mut().zip(offsets.windows(2)) {
             step.blocked_ms = record.loss(ends[0]..ends[1]).blocked.as_secs_f64() * 1e3;
         }
+        course.judge_blocked(&steps, self.detection()? + BLOCKED_LIMIT);
         let (doubled, moves) = watch.finish()?;
         course.judge_doubled(&doubled, self.detection()?);
         let excused = course.judge_casualties(&testimony);
@@ -347,6 +351,17 @@ impl Course<'_> {
             self.violations.push(text);
         }
         self.check_processes();
+    }
+
+    fn judge_blocked(&mut self, steps: &[StepReport], limit: Duration) {
+        for (number, step) in (1..).zip(steps) {
+            if step.blocked_ms > limit.as_secs_f64() * 1e3 {
+                self.violations.push(format!(
+                    "traffic was blocked for {:.0} ms after step {number}, {}",
+                    step.blocked_ms, step.action
+                ));
+            }
+        }
     }
 
     fn judge_doubled(&mut self, doubled: &[Doubled], detection: Duration) {

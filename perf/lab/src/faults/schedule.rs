@@ -69,10 +69,10 @@ impl Action {
         }
     }
 
-    /// Whether a unit that may take itself for the primary is let loose by this: for one detection
-    /// time both of them send from the virtual MAC.
+    /// Whether this lets a unit loose that may take itself for the primary, or what one had queued
+    /// when its cable was pulled: for one detection time two of them send from the virtual MAC.
     pub(crate) fn may_double(self) -> bool {
-        matches!(self, Self::Thaw(_) | Self::Rejoin(_))
+        matches!(self, Self::Thaw(_) | Self::Rejoin(_) | Self::Plug(..))
     }
 }
 
