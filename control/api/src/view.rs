@@ -183,6 +183,9 @@ pub struct UnitView {
     /// Age of the oldest of them in milliseconds; zero when there is none.
     #[serde(default)]
     pub lag_ms: u64,
+    /// It is behind and has taken nothing in for a second.
+    #[serde(default)]
+    pub stuck: bool,
     /// How much of the new sessions it is to get, beside the weights of the others.
     #[serde(default)]
     pub weight: u8,

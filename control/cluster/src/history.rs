@@ -332,6 +332,20 @@ pub enum Event {
         /// Which.
         holder: Option<UnitId>,
     },
+    /// This unit's table is too small for the primary's sessions: it holds what fits.
+    TableTooSmall {
+        /// Which unit is primary.
+        primary: UnitId,
+        /// Sessions that it has.
+        sessions: u32,
+        /// Sessions that fit here.
+        capacity: u32,
+    },
+    /// The primary's sessions fit into this unit's table again.
+    TableSuffices {
+        /// Sessions that fit here.
+        capacity: u32,
+    },
     /// A peer has a different configuration in parts that must be equal.
     ConfigurationDiffers {
         /// Which.
@@ -410,6 +424,17 @@ impl fmt::Display for Event {
                 Some(unit) => write!(f, "waiting for the lease of the witness, which unit {unit} has"),
                 None => f.write_str("waiting for the lease of the witness, which somebody has"),
             },
+            Self::TableTooSmall {
+                primary,
+                sessions,
+                capacity,
+            } => write!(
+                f,
+                "unit {primary} has {sessions} sessions, and {capacity} fit here: not all are held; raise memory.sessions"
+            ),
+            Self::TableSuffices { capacity } => {
+                write!(f, "the sessions of the primary fit into the table of {capacity} again")
+            }
             Self::ConfigurationDiffers { peer } => {
                 write!(f, "unit {peer} has a different configuration")
             }

@@ -93,7 +93,7 @@ impl Metrics {
     /// What each unit of the cluster does, as this one knows it; lag is that of the others behind this one.
     fn per_member(&self, encoder: &mut DescriptorEncoder) -> std::fmt::Result {
         type Read = fn(&UnitView) -> f64;
-        let families: [(&str, &str, Read); 6] = [
+        let families: [(&str, &str, Read); 7] = [
             ("member_alive", "1 while a unit is heard", |unit| {
                 f64::from(u8::from(unit.alive))
             }),
@@ -121,6 +121,11 @@ impl Metrics {
                 "member_lag_seconds",
                 "Age of the oldest change of this unit that a unit has not acknowledged",
                 |unit| unit.lag_ms as f64 / 1_000.0,
+            ),
+            (
+                "member_stuck",
+                "1 while a unit is behind and takes no changes in",
+                |unit| f64::from(u8::from(unit.stuck)),
             ),
         ];
         let kind = ConstGauge::new(0.0).metric_type();

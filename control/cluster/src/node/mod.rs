@@ -43,6 +43,7 @@ mod receive;
 mod replication;
 mod report;
 mod roles;
+mod room;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -149,6 +150,8 @@ pub struct Node {
 
     told: Told,
     telling: Telling,
+    /// The table has no room for all sessions of the primary.
+    short: bool,
     sync: Sync,
     /// The last thing that synchronisation wanted was a change to apply.
     applying: bool,
@@ -188,6 +191,7 @@ impl Node {
             }),
             told: Told::default(),
             telling: Telling::default(),
+            short: false,
             applying: false,
             sync_primary: None,
             links_up: vec![false; settings.links.len()],

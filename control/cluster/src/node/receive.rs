@@ -189,6 +189,7 @@ impl Node {
                 });
             }
             self.learn_term(unit);
+            self.compare_room(unit);
             if leaving {
                 return self.say_farewell(unit, left);
             }

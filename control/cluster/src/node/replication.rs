@@ -72,7 +72,7 @@ impl Node {
 
     /// Whether this unit holds all sessions, as far as it knows.
     pub(super) const fn is_synced(&self) -> bool {
-        self.sync.synced()
+        self.sync.synced() && !self.short
     }
 
     /// Whether the peers hold every session that this unit changed.

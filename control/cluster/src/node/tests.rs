@@ -8,7 +8,7 @@ use session::Session;
 use crate::envelope::{Header, Kind, Seal};
 use crate::heartbeat::{Heard, Heartbeat};
 use crate::{
-    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Node, Refusal,
+    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Load, Node, Refusal,
     Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
 };
 
@@ -582,4 +582,44 @@ fn bad_frames_are_counted_by_reason_and_change_nothing() {
     assert_eq!(bench.node.counters().rejected(Rejection::Link), 1);
     assert_eq!(bench.node.counters().rejected(Rejection::Replayed), 1);
     assert_eq!(bench.node.role(), S);
+}
+
+#[test]
+fn a_table_that_is_too_small_is_told_once_and_is_not_whole() {
+    let mut bench = Bench::in_role(Role::Subordinate);
+    let load = Load {
+        capacity: 1_000,
+        ..Load::default()
+    };
+    bench.node.handle_load(load, bench.now);
+    let beats = |bench: &mut Bench, sessions| {
+        bench.pass(50, |beat| {
+            beat.role = Role::Primary;
+            beat.load.sessions = sessions;
+        });
+        bench.node.status(bench.now).synced
+    };
+    assert!(beats(&mut bench, 1_000));
+    assert!(!beats(&mut bench, 1_001));
+    assert!(!beats(&mut bench, 960), "it must not flap");
+    assert!(beats(&mut bench, 950));
+    let told: Vec<crate::Event> = bench
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Event(
+                event @ (crate::Event::TableTooSmall { .. } | crate::Event::TableSuffices { .. }),
+            ) => Some(event.clone()),
+            _ => None,
+        })
+        .collect();
+    let too_small = crate::Event::TableTooSmall {
+        primary: unit(2),
+        sessions: 1_001,
+        capacity: 1_000,
+    };
+    assert_eq!(
+        told,
+        [too_small, crate::Event::TableSuffices { capacity: 1_000 }]
+    );
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::EventLevel;
-use cluster::{Action, Delta, Event, Role, Time};
+use cluster::{Action, Delta, Event, Role, Time, sync};
 use config::NextHop;
 use forward::{Distribution, Duty, Evidence, NeighbourState, TableCommand};
 
@@ -249,6 +249,8 @@ fn level(event: &Event) -> EventLevel {
         | Event::PeerLinkDown { .. }
         | Event::WitnessSilent
         | Event::LeaseTaken { .. }
+        | Event::TableTooSmall { .. }
+        | Event::Sync(sync::Event::PeerStuck { .. } | sync::Event::TablesDiffer { .. })
         | Event::ConfigurationDiffers { .. } => EventLevel::Warning,
         _ => EventLevel::Info,
     }
@@ -268,6 +270,9 @@ fn kind(event: &Event) -> &'static str {
         | Event::LeaseGranted { .. }
         | Event::LeaseTaken { .. } => "witness",
         Event::ConfigurationDiffers { .. } | Event::ConfigurationAgrees { .. } => "configuration",
+        Event::TableTooSmall { .. } | Event::TableSuffices { .. } => "table_size",
+        Event::Sync(sync::Event::PeerStuck { .. } | sync::Event::PeerMoves { .. }) => "peer_stuck",
+        Event::Sync(sync::Event::TablesDiffer { .. }) => "tables_differ",
         _ => "cluster",
     }
 }
