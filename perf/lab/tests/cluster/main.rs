@@ -13,6 +13,7 @@ mod full_table;
 mod hostile;
 mod membership;
 mod operators;
+mod schedules;
 mod segments;
 mod site;
 mod traffic;
