@@ -28,13 +28,13 @@ impl Sync {
         progress.any(|progress| progress.acked >= mark)
     }
 
-    /// Ranges in which a peer may lack something that was pushed here: a change that it has not
-    /// acknowledged, or state that it has yet to be sent. It holds the sessions of all others as this unit
-    /// does. Every range of a peer that is down, or of which nothing is known.
+    /// Ranges in which a peer may lack something that was pushed here since it is up: a change that it has
+    /// not acknowledged, or state that this unit has yet to send to it. What was there before it has from
+    /// the primary, once it says that it is whole. Every range of a peer that is down.
     #[must_use]
     pub fn unconfirmed(&self, unit: UnitId) -> RangeSet {
         let peer = self.peers[unit.index()].as_deref();
-        let Some(peer) = peer.filter(|peer| peer.up && !peer.fresh) else {
+        let Some(peer) = peer.filter(|peer| peer.up) else {
             return RangeSet::ALL;
         };
         let mut ranges = self.overflow.union(&peer.dirty);
