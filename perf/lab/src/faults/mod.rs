@@ -419,18 +419,24 @@ impl Course<'_> {
 
 impl fmt::Display for TrialReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let worst = self.steps.iter().map(|step| step.blocked_ms);
+        let left_out = self.steps.iter().filter(|step| step.left_out.is_some());
         writeln!(
             f,
-            "seed {}: {} steps, {} left out; blocked for {:.0} ms at most between two of them",
+            "seed {}: {} steps, {} left out",
             self.seed,
             self.steps.len(),
-            self.steps
-                .iter()
-                .filter(|step| step.left_out.is_some())
-                .count(),
-            worst.fold(0.0, f64::max)
+            left_out.count()
         )?;
+        let worst = (1..)
+            .zip(&self.steps)
+            .max_by(|(_, a), (_, b)| a.blocked_ms.total_cmp(&b.blocked_ms));
+        if let Some((number, step)) = worst {
+            writeln!(
+                f,
+                "blocked for {:.0} ms at most until the next step: {number}, {}",
+                step.blocked_ms, step.action
+            )?;
+        }
         writeln!(
             f,
             "{} TCP connections and {} UDP flows followed, {:.1} MB compared; {} could not be opened, {} \
