@@ -35,6 +35,8 @@ pub(super) struct Told {
     dealt: Option<(Schedule, Units<Taker>)>,
     /// Peers that may own sessions, bit 0 for unit 1.
     owners: u16,
+    /// This unit has known all sessions that it may own, in this start.
+    ready: bool,
     /// Who was last in the position to pass frames on to this unit.
     giver: Option<UnitId>,
 }
@@ -91,6 +93,7 @@ impl Node {
         if !std::mem::take(&mut self.told.stale) {
             return;
         }
+        self.told.ready |= self.sync.knows_its_own();
         self.judge_owners();
         self.sync.many_writers(self.schedule() != Schedule::None);
         let distribution = self.make_distribution();
@@ -137,7 +140,10 @@ impl Node {
 
     /// Whether this unit may own sessions, as it tells the others.
     pub(super) fn is_willing(&self) -> bool {
-        let stays = !self.maintenance && self.leaving.is_none() && self.relaying().is_none();
+        let stays = self.told.ready
+            && !self.maintenance
+            && self.leaving.is_none()
+            && self.relaying().is_none();
         stays && self.role != Role::Isolated && self.role != Role::Maintenance
     }
 

@@ -13,6 +13,7 @@ counters! {
         deltas_applied: "Changes handed out to the table.";
         deltas_late: "Of these, changes from another unit than the primary.";
         deltas_relayed: "Changes of dead units passed on to the other survivors.";
+        deltas_contradicted: "Changes received of sessions that this unit had owned and removed.";
         segments_sent: "Segments sent for the first time.";
         segments_resent: "Segments sent again.";
         segments_received: "Segments received in order.";

@@ -29,6 +29,11 @@
 //! unit than the primary, which is then the only one that writes) are repaired from its table, by itself for all and at the request of whoever
 //! got such changes. Thus each unit ends with what the primary's table says.
 //!
+//! Where sessions have owners, every unit writes of its own, and has the last word on them: its changes are not
+//! late, its repairs are authoritative for what it owns, and the primary's for what nobody else owns who is
+//! alive. Only in the moments after a unit came, went or became primary may two units have written of one
+//! session; then the primary's table confirms what owners tell.
+//!
 //! When a unit dies, what it sent last may have reached some of its peers only. Acknowledgements go to
 //! everybody; each survivor passes on the segments that another survivor is not known to have.
 //!
@@ -77,6 +82,10 @@ use queue::Pushed;
 use serve::Repair;
 
 use crate::{Boot, Delta, RangeSet, SessionSource, Time, UnitId};
+
+/// After a unit came or went, or became primary, several may have written of the same sessions. What owners tell
+/// for so long is confirmed by the primary's table.
+const UNREST: Duration = Duration::from_millis(200);
 
 /// What the machine is made for.
 #[derive(Clone, Copy, Debug)]
@@ -288,6 +297,9 @@ pub struct Sync {
     primary: Option<UnitId>,
     /// Sessions have owners, which write of their own sessions as the primary does of its.
     many_writers: bool,
+    /// When owners' changes need no confirmation any more: nobody came or went, or became primary, a while
+    /// before.
+    calm_at: Time,
     /// Unit and term of the last primary, while the state still stands in continuity with it.
     last_primary: Option<(UnitId, u32)>,
     term: u32,
@@ -296,6 +308,8 @@ pub struct Sync {
     /// The highest version pushed or applied.
     highest: Version,
     whole: bool,
+    /// Since when, as far as the table is concerned.
+    whole_since: Time,
     fingerprints: Fingerprints,
     digests: Digests,
     comparison: Comparison,
@@ -347,11 +361,13 @@ impl Sync {
             live: 0,
             primary: None,
             many_writers: false,
+            calm_at: Time(0),
             last_primary: None,
             term: 0,
             heirs: 0,
             highest: Version(0),
             whole: !settings.session_sync,
+            whole_since: Time::NEVER,
             fingerprints: Fingerprints::new(),
             digests: Digests::new(),
             comparison: Comparison::new(),
@@ -383,6 +399,7 @@ impl Sync {
         }
         self.known |= repair::bit(unit);
         self.live |= repair::bit(unit);
+        self.calm_at = self.now + UNREST;
         let slot = &mut self.peers[unit.index()];
         match slot {
             Some(peer) if peer.boot == boot => {
@@ -418,6 +435,7 @@ impl Sync {
         }
         self.live &= !repair::bit(unit);
         peer.stuck = None;
+        self.calm_at = self.now + UNREST;
         peer.request = None;
         peer.answered = 0;
         peer.patience = peer::Patience::new();
@@ -453,6 +471,9 @@ impl Sync {
             };
         }
         self.term = self.term.max(term);
+        if before != primary {
+            self.calm_at = self.now + UNREST;
+        }
         if let Some(unit) = primary
             && (before != primary || self.last_primary != Some((unit, term)))
         {
@@ -517,6 +538,11 @@ impl Sync {
     /// [`Sync::next_deadline`], or when something came in.
     pub fn poll(&mut self, table: &dyn SessionSource, now: Time) -> Option<Output> {
         self.now = self.now.max(now);
+        self.whole_since = if self.whole {
+            self.whole_since.min(now)
+        } else {
+            Time::NEVER
+        };
         if !self.settings.session_sync {
             self.deadline = Time::NEVER;
             return None;

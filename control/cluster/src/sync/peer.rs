@@ -10,7 +10,7 @@ use session::Version;
 
 use super::fingerprint::ByFingerprint;
 use super::incoming::{Begin, Incoming};
-use crate::{Boot, RangeSet, Time};
+use crate::{Boot, RangeSet, Time, UnitId};
 
 /// How far a peer is in one of this unit's streams.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,6 +134,8 @@ pub(super) struct Collection {
     pub(super) sweep: Option<(u16, u32)>,
     /// When it last made progress.
     pub(super) progress: Time,
+    /// Ranges with sessions that it does not mention, of other units that are alive, by unit: these decide.
+    pub(super) unsaid: [RangeSet; UnitId::MAX as usize],
     /// It was complete when its origin was succeeded by this unit: that one's last word.
     pub(super) inherited: bool,
     /// When the table shows everything that was handed out before it began.

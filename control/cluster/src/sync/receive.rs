@@ -9,6 +9,9 @@ use super::{Event, Malformed, Output, Sync, units};
 use crate::range::bucket_of;
 use crate::{Boot, Delta, SessionSource, UnitId, range_of};
 
+/// Multiple of the settling time for which a unit has been whole before it knows what it owns: longer than
+/// any change needs to its table.
+const KNOWS_ITS_OWN: u32 = 20;
 /// Bits of a version below its term.
 pub(super) const TERM_SHIFT: u32 = 40;
 
@@ -129,7 +132,9 @@ impl Sync {
             match item {
                 Item::Change(delta) => {
                     self.note_applied(from, shard, &delta);
-                    return Some(self.application(from, shard, table, delta));
+                    if let Some(output) = self.application(from, shard, table, delta) {
+                        return Some(output);
+                    }
                 }
                 Item::Begin(begin) => self.begin_collection(from, shard, begin),
                 Item::End(id) => self.end_collection(from, shard, id),
@@ -143,25 +148,26 @@ impl Sync {
         }
     }
 
-    /// What to do about a change. One that the version alone would not let through is preceded by a removal.
+    /// What to do about a change, if anything. One that the version alone would not let through is preceded by a
+    /// removal.
     fn application(
         &mut self,
         from: UnitId,
         shard: usize,
         table: &dyn SessionSource,
         delta: Delta,
-    ) -> Output {
+    ) -> Option<Output> {
         let apply = Output::Apply { from, delta };
         let Delta::Upsert { session, .. } = &delta else {
-            return apply;
+            return Some(apply);
         };
         match self.overridden(from, shard, table, session) {
             Some(removal @ Output::Apply { .. }) => {
                 self.outbox.push_front(apply);
-                removal
+                Some(removal)
             }
-            Some(other) => other,
-            None => apply,
+            Some(other) => Some(other),
+            None => (!self.knows_better(table, shard, &delta)).then_some(apply),
         }
     }
 
@@ -207,7 +213,8 @@ impl Sync {
         let bucket = bucket_of(delta.tuple());
         self.digests.touch(bucket, self.now);
         let [range, _] = bucket.to_be_bytes();
-        let late = self.primary != Some(from) && !self.is_first_hand(from, delta);
+        let regular = self.now >= self.calm_at && self.is_first_hand(from, delta);
+        let late = self.primary != Some(from) && !regular;
         let collecting = |peer: &Peer| !peer.collections.is_empty();
         let collected = self.peers.iter().flatten().any(|peer| collecting(peer));
         if collected {
@@ -223,9 +230,17 @@ impl Sync {
     fn mention(&mut self, from: UnitId, shard: usize, range: u8, delta: &Delta) {
         let fingerprint = self.fingerprints.of(delta.tuple());
         let limit = self.settings.limits.mentioned;
+        let owner = match delta {
+            Delta::Upsert { session, .. } if self.many_writers => Some(session.owner),
+            _ => None,
+        };
         let units = units().zip(&mut self.peers);
         for (unit, peer) in units.filter_map(|(unit, peer)| Some((unit, peer.as_mut()?))) {
             for collection in &mut peer.collections {
+                // Whether an owner's session exists, nobody else can say.
+                if unit != from && owner == Some(unit.get()) {
+                    continue;
+                }
                 // Before its begin a stream tells what may be gone by now.
                 let begun = collection.begun.get(shard) == Some(&true);
                 if unit == from && begun {
@@ -245,6 +260,34 @@ impl Sync {
             Delta::Remove { .. } => true,
         };
         self.many_writers && own
+    }
+
+    /// Whether a unit tells this one of a session of its own: nothing that it does not know. If the session is
+    /// gone, who tells had not heard of that yet; then it is told again, and with it all who believed it.
+    fn knows_better(&mut self, table: &dyn SessionSource, shard: usize, delta: &Delta) -> bool {
+        let Delta::Upsert { session, .. } = delta else {
+            return false;
+        };
+        let own = self.many_writers && session.owner == self.settings.unit.get();
+        if !own || !self.knows_its_own() {
+            return false;
+        }
+        let (tuple, version) = (session.tuples[0], session.version);
+        if let Some((held, _)) = table.find(&tuple) {
+            return held.version >= version;
+        }
+        self.counters.deltas_contradicted += 1;
+        let shard = u16::try_from(shard).unwrap_or_default();
+        self.enqueue(shard, Delta::Remove { tuple, version }, None);
+        true
+    }
+
+    /// True when the table shows every session that this unit may own: it has been whole for a while, for what was
+    /// just copied may be in no table yet.
+    #[must_use]
+    pub fn knows_its_own(&self) -> bool {
+        let patience = self.settings.limits.settle * KNOWS_ITS_OWN;
+        self.whole && self.now >= self.whole_since + patience
     }
 
     /// Two origins wrote in this range, and the order of streams does not say who was last.

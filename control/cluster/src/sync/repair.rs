@@ -46,6 +46,7 @@ impl Collection {
             sweep: None,
             progress: now,
             inherited: false,
+            unsaid: [RangeSet::EMPTY; UnitId::MAX as usize],
             visible: now + settle,
         }
     }
@@ -61,6 +62,19 @@ impl Collection {
             self.mentioned = None;
         }
     }
+}
+
+/// Who has the last word on a session, as seen in a repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastWord {
+    /// The unit that sent the repair.
+    Said,
+    /// This unit.
+    Own,
+    /// Another unit, which is alive.
+    Of(UnitId),
+    /// Not the unit that sent the repair.
+    None,
 }
 
 /// Takes the oldest repair that can be swept after.
@@ -97,7 +111,7 @@ impl Sync {
         let before = self.last_primary.replace((unit, term));
         if unit == self.settings.unit {
             self.keep_last_word(before.map(|(unit, _)| unit));
-        } else {
+        } else if !self.many_writers {
             self.unsettled = RangeSet::EMPTY;
         }
         if unit != self.settings.unit && !continues {
@@ -157,10 +171,15 @@ impl Sync {
             self.want(*unit, RangeSet::ALL, true);
         }
         if rest.is_empty() {
-            self.whole = true;
-            self.overflow = self.overflow.union(&self.unsettled);
-            self.unsettled = RangeSet::EMPTY;
+            self.become_whole();
         }
+    }
+
+    /// This unit holds everything; what it repaired before, it repairs again with the last word.
+    fn become_whole(&mut self) {
+        self.whole = true;
+        let unsettled = std::mem::take(&mut self.unsettled);
+        self.overflow = self.overflow.union(&unsettled);
     }
 
     /// Wants a repair by `unit`; replaces an earlier want that it includes.
@@ -378,14 +397,15 @@ impl Sync {
         if !begin.authoritative {
             return true;
         }
-        match self.primary {
-            Some(primary) if primary == from => {}
+        let of_primary = match self.primary {
+            Some(primary) if primary == from => true,
             // Its last word; what was written since is above the floor.
-            Some(_) if collection.inherited => {}
+            Some(_) if collection.inherited => true,
+            Some(_) if self.many_writers => false,
             Some(_) => return true,
             // It may be the primary still, once it is heard again.
             None => return false,
-        }
+        };
         while shard < table.shards() {
             if slot >= table.slots(shard) {
                 (shard, slot) = (shard + 1, 0);
@@ -403,16 +423,38 @@ impl Sync {
             {
                 let fingerprint = self.fingerprints.of(&session.tuples[0]);
                 let newest = mentioned.newest(range, fingerprint);
-                if newest.is_none() && session.version <= begin.floor {
-                    self.sweep_out(from, &session);
-                } else if newest.is_none_or(|newest| newest < session.version) {
-                    self.counters.sessions_told += 1;
-                    self.enqueue(shard, Delta::Upsert { session, remaining }, None);
+                let stale = newest.is_none() && session.version <= begin.floor;
+                let newer = newest.is_none_or(|newest| newest < session.version);
+                match self.judge(&session, from, of_primary) {
+                    LastWord::Said if stale => self.sweep_out(from, &session),
+                    LastWord::Of(owner) if stale => {
+                        collection.unsaid[owner.index()].insert(range);
+                    }
+                    LastWord::None => {}
+                    LastWord::Said if !of_primary => {}
+                    _ if newer => {
+                        self.counters.sessions_told += 1;
+                        self.enqueue(shard, Delta::Upsert { session, remaining }, None);
+                    }
+                    _ => {}
                 }
             }
             slot += 1;
         }
         true
+    }
+
+    /// Who has the last word on a session that `from` tells of, or does not: its owner while that is alive,
+    /// where sessions have owners, and the primary otherwise.
+    fn judge(&self, session: &Session, from: UnitId, of_primary: bool) -> LastWord {
+        let owner = UnitId::new(session.owner).filter(|_| self.many_writers);
+        match owner {
+            Some(owner) if owner == self.settings.unit => LastWord::Own,
+            Some(owner) if owner == from => LastWord::Said,
+            _ if !of_primary => LastWord::None,
+            Some(owner) if self.live_peers().any(|(unit, _)| unit == owner) => LastWord::Of(owner),
+            _ => LastWord::Said,
+        }
     }
 
     fn sweep_out(&mut self, from: UnitId, stale: &Session) {
@@ -432,6 +474,11 @@ impl Sync {
         let swept = std::mem::take(&mut self.swept);
         let event = Event::RepairReceived { from, swept };
         self.outbox.push_back(Output::Event(event));
+        for (owner, ranges) in units().zip(&collection.unsaid) {
+            if !ranges.is_empty() {
+                self.want(owner, *ranges, false);
+            }
+        }
         let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
         };
@@ -448,6 +495,11 @@ impl Sync {
         let Some(want) = answered else {
             return;
         };
+        if self.many_writers && !collection.begin.authoritative {
+            // An owner that is not whole yet. When it is, it will know what is gone.
+            self.suspect = self.suspect.union(&want.ranges);
+            self.suspect_since = self.suspect_since.min(self.now);
+        }
         if want.full {
             // It has what this unit sent before it asked, and this unit has all of its state.
             peer.copied = true;
@@ -455,7 +507,7 @@ impl Sync {
         }
         if want.needed {
             if self.primary == Some(from) {
-                self.whole = true;
+                self.become_whole();
             }
             self.outbox.push_back(Output::Synced { from });
         }

@@ -158,7 +158,7 @@ impl Sync {
     fn start_repair(&mut self, ranges: RangeSet, targets: u16, answers: Vec<u8>) {
         let primary = self.primary == Some(self.settings.unit);
         let term = Version(u64::from(self.term) << TERM_SHIFT);
-        if primary && !self.whole {
+        if !self.whole && (primary || self.many_writers) {
             self.unsettled = self.unsettled.union(&ranges);
         }
         self.repairs += 1;
@@ -168,7 +168,7 @@ impl Sync {
             ranges,
             targets,
             answers,
-            authoritative: primary && self.whole,
+            authoritative: self.whole && (primary || self.many_writers),
             floor: self.highest.max(term),
             sessions: 0,
             cursors: vec![Cursor::Unbegun; self.streams.len()],

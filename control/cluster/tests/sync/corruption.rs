@@ -15,7 +15,7 @@ const MENDED: Duration = Duration::from_secs(8);
 
 /// A cluster that went through much, holds sessions, and has been quiet for a while.
 fn settled(seed: u64) -> (World, usize, usize) {
-    let mut world = survive(seed, 3);
+    let mut world = survive(seed, 3, false);
     world.load = 40;
     world.run_for(Duration::from_millis(500));
     world.load = 0;
@@ -131,7 +131,7 @@ fn what_only_a_peer_holds_and_the_primary_outlived_goes() {
 #[test]
 fn equal_tables_are_compared_and_never_differ() {
     for seed in 0..8 {
-        let mut world = survive(seed, 3);
+        let mut world = survive(seed, 3, false);
         world.faults.loss_per_mille = 20;
         world.faults.delay_us = 3_000;
         world.events.clear();

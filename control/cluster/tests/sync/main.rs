@@ -15,11 +15,18 @@ use world::{Faults, Random, World, tight_limits};
 const SEEDS: u64 = 1_200;
 
 /// Disturbs a cluster for a while, heals it, and expects all tables to become equal.
-fn survive(seed: u64, units: usize) -> World {
+fn survive(seed: u64, units: usize, owners: bool) -> World {
     let mut random = Random::new(seed);
-    let limits = tight_limits(&mut random);
+    let mut limits = tight_limits(&mut random);
     let faults = Faults::of(&mut random);
+    if owners {
+        // Changes take 3 ms to a table here, and all of it happens within a second.
+        limits.settle = Duration::from_millis(5);
+    }
     let mut world = World::new(seed, units, limits, faults);
+    if owners {
+        world = world.with_owners();
+    }
     for _ in 0..40 {
         world.run_for(Duration::from_millis(10 + random.below(40)));
         world.check_acknowledged();
@@ -40,14 +47,14 @@ fn survive(seed: u64, units: usize) -> World {
     );
 }
 
-fn survive_all(units: usize) {
+fn survive_all(units: usize, owners: bool) {
     let mut checked = 0;
     if let Ok(seed) = std::env::var("SYNC_SEED") {
-        survive(seed.parse().unwrap(), units);
+        survive(seed.parse().unwrap(), units, owners);
         return;
     }
     for seed in 0..SEEDS {
-        checked += survive(seed, units).checked;
+        checked += survive(seed, units, owners).checked;
     }
     assert!(
         checked > SEEDS,
@@ -57,10 +64,15 @@ fn survive_all(units: usize) {
 
 #[test]
 fn two_units_end_with_equal_tables() {
-    survive_all(2);
+    survive_all(2, false);
 }
 
 #[test]
 fn three_units_end_with_equal_tables() {
-    survive_all(3);
+    survive_all(3, false);
+}
+
+#[test]
+fn three_units_that_all_own_sessions_end_with_equal_tables() {
+    survive_all(3, true);
 }

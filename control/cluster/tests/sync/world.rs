@@ -140,6 +140,11 @@ impl Table {
         }
     }
 
+    /// Who owns the session.
+    fn owner(&self, tuple: &Tuple) -> Option<u8> {
+        self.find(tuple).map(|(session, _)| session.owner)
+    }
+
     /// Every session: version and state by tuple.
     pub(crate) fn contents(&self) -> BTreeMap<Tuple, (Version, u8)> {
         let mut all = BTreeMap::new();
@@ -220,6 +225,8 @@ pub(crate) struct World {
     pub(crate) units: Vec<Unit>,
     pub(crate) faults: Faults,
     pub(crate) load: u64,
+    /// Every unit writes of the sessions that it owns.
+    owners: bool,
     pub(crate) random: Random,
     limits: Limits,
     cut: Vec<Vec<bool>>,
@@ -271,6 +278,7 @@ impl World {
             units: Vec::new(),
             faults,
             load: 8,
+            owners: false,
             limits,
             cut: vec![vec![false; units]; units],
             queue: BinaryHeap::new(),
@@ -290,19 +298,30 @@ impl World {
         world
     }
 
+    /// The same with owners of sessions.
+    pub(crate) fn with_owners(mut self) -> Self {
+        self.owners = true;
+        for unit in &mut self.units {
+            unit.sync.many_writers(true);
+        }
+        self
+    }
+
     fn unit(&mut self, index: usize, units: usize, shards: u16) -> Unit {
         self.boots += 1;
         let id = UnitId::new(u8::try_from(index + 1).unwrap()).unwrap();
         let boot = Boot(self.boots);
+        let mut sync = Sync::new(SyncSettings {
+            unit: id,
+            boot,
+            shards,
+            session_sync: true,
+            limits: self.limits,
+        });
+        sync.many_writers(self.owners);
         Unit {
             id,
-            sync: Sync::new(SyncSettings {
-                unit: id,
-                boot,
-                shards,
-                session_sync: true,
-                limits: self.limits,
-            }),
+            sync,
             table: Table::new(shards),
             boot,
             shards,
@@ -442,17 +461,38 @@ impl World {
             primary: unit.primary == Some(unit.id),
         };
         self.send_all(index, &message);
-        if self.units[index].primary == Some(self.units[index].id) {
-            for _ in 0..self.random.below(self.load + 1) {
-                self.change_one(index);
+        let is_primary = self.units[index].primary == Some(self.units[index].id);
+        let changes = if is_primary || self.owners {
+            self.random.below(self.load + 1)
+        } else {
+            0
+        };
+        for _ in 0..changes {
+            let number = u16::try_from(self.random.below(u64::from(TUPLES))).unwrap();
+            if self.may_write(index, number) {
+                self.change_one(index, number);
             }
         }
         self.at(now + HEARTBEAT, index, Occasion::Beat);
     }
 
-    /// A worker of the primary opens, changes or closes a session.
-    fn change_one(&mut self, index: usize) {
-        let number = u16::try_from(self.random.below(u64::from(TUPLES))).unwrap();
+    /// The primary writes of everything; where sessions have owners, of what nobody alive owns.
+    fn may_write(&self, index: usize, number: u16) -> bool {
+        let unit = &self.units[index];
+        let is_primary = unit.primary == Some(unit.id);
+        if !self.owners || unit.primary.is_none() {
+            return is_primary;
+        }
+        // A new session goes to the unit that the schedule names.
+        let scheduled = u8::try_from(usize::from(number) % self.units.len() + 1).unwrap();
+        let owner = unit.table.owner(&tuple(number)).unwrap_or(scheduled);
+        let own = owner == unit.id.get();
+        let alive = own || unit.up[usize::from(owner) - 1].is_some();
+        own && unit.sync.knows_its_own() || is_primary && !alive
+    }
+
+    /// A worker opens, changes or closes a session.
+    fn change_one(&mut self, index: usize, number: u16) {
         let (close, lost) = (self.random.one_in(3), self.random.one_in(50));
         let unit = &mut self.units[index];
         let key = tuple(number);

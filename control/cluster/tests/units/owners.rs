@@ -124,7 +124,7 @@ fn an_owner_that_dies_is_replaced_and_one_that_returns_gets_sessions_once_it_is_
     assert_eq!(world.units[0].owners(), [1, 2]);
     assert_eq!(shares(&world.units[0]), [(1, 1), (2, 1)]);
     world.restart(2, choice(Schedule::RoundRobin));
-    world.run(ms(1_500));
+    world.run(ms(2_500));
     assert_eq!(world.units[0].owners(), [1, 2, 3]);
     assert!(world.tables_agree());
 }
