@@ -70,10 +70,6 @@ fn main() -> ExitCode {
     for warning in config.warnings() {
         let _ = writeln!(std::io::stderr(), "{warning}");
     }
-    if let Some(problem) = plan::unsupported(&config) {
-        let _ = writeln!(std::io::stderr(), "{}: {problem}", config.file().display());
-        return ExitCode::from(BAD_CONFIGURATION);
-    }
     if arguments.check {
         return ExitCode::SUCCESS;
     }

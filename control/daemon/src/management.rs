@@ -31,7 +31,6 @@ use tokio::sync::oneshot;
 
 use crate::control::{Control, HandOver, Request};
 use crate::metrics::Metrics;
-use crate::plan;
 use crate::sessions;
 
 /// How often an operator's request looks how far a hand-over is.
@@ -380,9 +379,6 @@ async fn reload(State(operator): State<Operator>) -> Answer<api::ReloadResult> {
         .await?;
     let new = Config::load(&file)
         .map_err(|problems| Failure::bad(problems, "correct the file and reload again"))?;
-    if let Some(problem) = plan::unsupported(&new) {
-        return Err(Failure::bad(problem, "correct the file and reload again"));
-    }
     let parts = Arc::new(new.clone());
     let (eal, settings) = operator
         .ask(move |control| control.snapshot_parts(&parts))

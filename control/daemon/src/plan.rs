@@ -14,15 +14,6 @@ use packet::Mac;
 /// Name and version as the peers and operators see them.
 pub(crate) const SOFTWARE: &str = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
 
-/// What `config` asks for and this gateway cannot do, if there is such a thing.
-pub(crate) fn unsupported(config: &Config) -> Option<String> {
-    let acked = |policy: &&config::Policy| policy.durability == config::Durability::Acked;
-    config.policies.iter().find(acked).map(|policy| {
-        let name = &policy.name;
-        format!("policy[{name}].durability: this gateway holds no packets; write \"async\"")
-    })
-}
-
 /// The address that the primary's frames leave from on an interface: locally administered, made of
 /// the cluster's id and the position of the interface, so that all units compute the same.
 pub(crate) fn virtual_mac(cluster: u16, interface: InterfaceIndex) -> Mac {
