@@ -22,7 +22,7 @@ step_lints() { cargo_ clippy --workspace --all-targets --features "$needing_root
 # Unit and property tests of all crates, but for the protocol's long ones and those that need root.
 step_units() { cargo_ test --workspace --exclude cluster --no-fail-fast; }
 
-# The cluster protocol, with at least 10,000 seeds in the simulator.
+# The cluster protocol, with the fixed seeds of the simulator.
 step_protocol() { cargo_ test --release -p cluster; }
 
 # The session table's one writer and many readers in every interleaving that loom finds.

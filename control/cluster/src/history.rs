@@ -103,7 +103,7 @@ pub enum Cause {
     },
     /// No primary has been known yet.
     NoPrimary,
-    /// No peer was heard for the hold-down.
+    /// No primary was ever known, and no peer is heard after the hold-down.
     Alone,
     /// There was no primary, and this unit was the best of those that could be it.
     Elected {
@@ -128,6 +128,11 @@ pub enum Cause {
         primary: UnitId,
         /// What it is now.
         role: Role,
+    },
+    /// Nobody reports the primary any more, and it has not proved itself to be no recording.
+    PrimaryUnproven {
+        /// Which.
+        primary: UnitId,
     },
     /// The primary handed over to this unit.
     HandedOver {
@@ -183,7 +188,7 @@ impl fmt::Display for Cause {
                 write!(f, "unit {by} hears unit {primary} as primary")
             }
             Self::NoPrimary => f.write_str("no primary is known"),
-            Self::Alone => f.write_str("no peer was heard during the hold-down"),
+            Self::Alone => f.write_str("no peer is heard after the hold-down"),
             Self::Elected { of: 1 } => f.write_str("nobody else could be primary, and none was"),
             Self::Elected { of } => write!(f, "best of {of} units, and none was primary"),
             Self::PrimaryDied { primary, silent } => {
@@ -196,6 +201,12 @@ impl fmt::Display for Cause {
             Self::PrimaryLeft { primary } => write!(f, "primary unit {primary} left"),
             Self::PrimaryStopped { primary, role } => {
                 write!(f, "primary unit {primary} became {role}")
+            }
+            Self::PrimaryUnproven { primary } => {
+                write!(
+                    f,
+                    "unit {primary} says that it is primary, and does not hear this unit"
+                )
             }
             Self::HandedOver { by } => write!(f, "unit {by} handed over"),
             Self::Overdue { expected } => {

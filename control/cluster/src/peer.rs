@@ -22,6 +22,8 @@ pub(crate) struct Peer {
     pub(crate) window: Window,
     /// Starts that are over. A start that was superseded never comes back, however it is echoed.
     retired: ArrayVec<Boot, 16>,
+    /// The start before this one, until this one is verified: it may be a recording, and that one live.
+    before: Option<Box<Self>>,
     pub(crate) verified: bool,
     pub(crate) alive: bool,
     pub(crate) left: bool,
@@ -60,6 +62,7 @@ impl Peer {
             seal,
             window: Window::default(),
             retired: ArrayVec::new(),
+            before: None,
             verified: false,
             alive: false,
             left: false,
@@ -75,16 +78,49 @@ impl Peer {
     }
 
     /// The same unit after another start: nothing but its past is kept.
-    pub(crate) fn restarted(&self, boot: Boot, seal: Seal, beat: Heartbeat, now: Time) -> Self {
-        let mut retired = self.retired.clone();
-        if retired.is_full() {
-            retired.remove(0);
+    pub(crate) fn restarted(
+        self: Box<Self>,
+        boot: Boot,
+        seal: Seal,
+        beat: Heartbeat,
+        now: Time,
+    ) -> Self {
+        let mut fresh = Self::new(self.unit, boot, seal, beat, self.links.len(), now);
+        fresh.retired.clone_from(&self.retired);
+        if self.verified {
+            fresh.before = Some(self);
+        } else {
+            fresh.retire(self.boot);
+            fresh.before = self.before;
         }
-        retired.push(self.boot);
-        Self {
-            retired,
-            ..Self::new(self.unit, boot, seal, beat, self.links.len(), now)
+        fresh
+    }
+
+    /// Our start was echoed: this start is no recording, and the one before it is over.
+    pub(crate) fn verify(&mut self) {
+        self.verified = true;
+        if let Some(before) = self.before.take() {
+            self.retire(before.boot);
         }
+    }
+
+    /// The start before this one, if that was verified and this one was not.
+    pub(crate) fn before(&self, boot: Boot) -> Option<&Self> {
+        self.before.as_deref().filter(|before| before.boot == boot)
+    }
+
+    /// The start before this one goes on.
+    pub(crate) fn restored(&mut self) -> Option<Box<Self>> {
+        let mut before = self.before.take()?;
+        (before.alive, before.in_sync) = (false, false);
+        Some(before)
+    }
+
+    fn retire(&mut self, boot: Boot) {
+        if self.retired.is_full() {
+            self.retired.remove(0);
+        }
+        self.retired.push(boot);
     }
 
     pub(crate) fn is_retired(&self, boot: Boot) -> bool {

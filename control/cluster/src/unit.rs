@@ -20,6 +20,11 @@ impl UnitId {
         }
     }
 
+    /// All ids there can be.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (1..=Self::MAX).map(Self)
+    }
+
     /// As it travels on the wire and as operators write it.
     #[must_use]
     pub const fn get(self) -> u8 {

@@ -62,6 +62,9 @@ impl Node {
         if std::mem::replace(&mut self.workers, alive) == alive {
             return;
         }
+        if alive && self.begun {
+            self.sync.distrust_table();
+        }
         self.capable_since = now;
         self.beat_due = now;
         self.distribution_is_stale();

@@ -25,7 +25,8 @@
 //!
 //! Invariants:
 //!
-//! 1. The term never falls. A promotion raises it, so a (unit, term) pair is promoted once.
+//! 1. The term never falls. A promotion raises it, to one that is dealt to this unit (term modulo 16 is 16
+//!    less its id): so a term has one primary, and that is promoted in it once.
 //! 2. A unit does not promote itself while it hears a serving primary, or hears from a peer that does.
 //! 3. Two primaries that hear each other compare the same fields in the same order, so one steps down.
 //! 4. A sitting primary goes only because it cannot serve, lost (3), was told to, or a peer is strictly
@@ -355,6 +356,8 @@ impl Node {
             .iter_mut()
             .flatten()
             .for_each(|peer| peer.forgive(pause));
+        // Nobody knows what they did meanwhile.
+        UnitId::all().for_each(|unit| self.sync.in_step(unit, false));
         self.listening_until = self.listening_until + pause;
         self.reported_until = self.reported_until + pause;
         if let Some(yielding) = &mut self.yielding {

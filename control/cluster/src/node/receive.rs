@@ -65,6 +65,9 @@ impl Node {
                 self.accept_body(link, &header, &body, now)
             }
             Some(peer) if peer.is_retired(header.boot) => Err(Rejection::OldBoot),
+            Some(peer) if peer.before(header.boot).is_some() => {
+                self.accept_return(link, &header, frame, now)
+            }
             _ => self.accept_start(link, &header, frame, now),
         }
     }
@@ -82,9 +85,28 @@ impl Node {
         }
     }
 
-    /// The first frame of a start that is not known. A later start replaces the one before at once; an
-    /// earlier one (the wall clock stepped back) only when the one before is silent, and with the
-    /// echo that a recording from before our own start cannot have.
+    /// A frame of a verified start that another one, maybe a recording, had replaced: it goes on.
+    fn accept_return(
+        &mut self,
+        link: LinkId,
+        header: &Header,
+        frame: &[u8],
+        now: Time,
+    ) -> Result<(), Rejection> {
+        let before = self.peer(header.unit).and_then(|p| p.before(header.boot));
+        let before = before.ok_or(Rejection::OldBoot)?;
+        if !before.window.is_fresh(header.sequence) {
+            return Err(Rejection::Replayed);
+        }
+        let body = before.seal.open(header, frame)?;
+        let slot = &mut self.peers[header.unit.index()];
+        *slot = slot.as_mut().and_then(|peer| peer.restored());
+        self.accept_body(link, header, &body, now)
+    }
+
+    /// The first frame of a start that is not known. It replaces one that is alive only if it is later and
+    /// has the echo that a recording from before our own start cannot have; an earlier one (the wall clock
+    /// stepped back) replaces one that is silent, and with the echo.
     fn accept_start(
         &mut self,
         link: LinkId,
@@ -99,28 +121,26 @@ impl Node {
             return Err(Rejection::Unverified);
         }
         let beat = Heartbeat::decode(&body).map_err(|_| Rejection::Malformed)?;
-        let known = self.peer(header.unit);
-        if let Some(later) = known.filter(|known| known.boot > header.boot)
-            && (later.alive || !echoes(&beat, self))
-        {
-            return Err(Rejection::OldBoot);
+        let echoed = echoes(&beat, self);
+        if let Some(known) = self.peer(header.unit) {
+            if known.boot > header.boot && (known.alive || !echoed) {
+                return Err(Rejection::OldBoot);
+            }
+            if known.trusted() && !echoed {
+                return Err(Rejection::Unverified);
+            }
         }
+        let (unit, links) = (header.unit, self.links_up.len());
+        let known = self.peers[unit.index()].take();
+        let restarted = known.is_some();
         let peer = match known {
             Some(known) => known.restarted(header.boot, seal, beat, now),
-            None => Peer::new(
-                header.unit,
-                header.boot,
-                seal,
-                beat,
-                self.links_up.len(),
-                now,
-            ),
+            None => Peer::new(unit, header.boot, seal, beat, links, now),
         };
-        let restarted = known.is_some();
-        self.peers[header.unit.index()] = Some(Box::new(peer));
+        self.peers[unit.index()] = Some(Box::new(peer));
         if restarted {
-            self.sync.peer_down(header.unit);
-            self.event(Event::PeerRestarted { peer: header.unit });
+            self.sync.peer_down(unit);
+            self.event(Event::PeerRestarted { peer: unit });
         }
         self.accept_body(link, header, &body, now)
     }
@@ -142,7 +162,8 @@ impl Node {
                 self.counters.heartbeats_received += 1;
             }
             Kind::Sync => {
-                if !peer.verified || peer.left {
+                // One that was silent says first what it is by now.
+                if !peer.trusted() || peer.left {
                     return Err(Rejection::Unverified);
                 }
                 self.revive(header.unit, link, now);
@@ -172,7 +193,9 @@ impl Node {
         if peer.left && !newest {
             return; // Sent before the goodbye and overtaken by it.
         }
-        peer.verified |= echoed;
+        if echoed {
+            peer.verify();
+        }
         peer.reached_from(beat.link, now);
         if newest {
             let leaving = beat.leaving;
@@ -190,6 +213,7 @@ impl Node {
             }
             self.learn_term(unit);
             self.compare_room(unit);
+            self.compare_steps(unit);
             if leaving {
                 return self.say_farewell(unit, left);
             }

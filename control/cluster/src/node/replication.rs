@@ -70,9 +70,11 @@ impl Node {
         self.sync.counters()
     }
 
-    /// Whether this unit holds all sessions, as far as it knows.
-    pub(super) const fn is_synced(&self) -> bool {
-        self.sync.synced() && !self.short
+    /// Whether this unit holds all sessions, as far as it knows. One whose workers do not take in what they
+    /// are told does not.
+    #[must_use]
+    pub const fn is_synced(&self) -> bool {
+        self.workers && self.sync.synced() && !self.short
     }
 
     /// Whether the peers hold every session that this unit changed.
@@ -94,7 +96,7 @@ impl Node {
             }
         }
         self.sync.compare_tables(self.version() >= DIGESTS_SINCE);
-        let primary = self.primary_and_term();
+        let primary = self.primary();
         if self.sync_primary != primary {
             self.sync_primary = primary;
             let term = primary.map_or(self.term, |(_, term)| term);
@@ -102,7 +104,22 @@ impl Node {
         }
     }
 
-    fn primary_and_term(&self) -> Option<(UnitId, u32)> {
+    /// Tells synchronisation whether a peer, which was just heard, holds all sessions of the primary that
+    /// this unit follows or is. What a primary held is known from before it became one.
+    pub(super) fn compare_steps(&mut self, unit: UnitId) {
+        let (Some((primary, term)), Some(peer)) = (self.primary(), self.peer(unit)) else {
+            return;
+        };
+        if peer.beat.role != Role::Primary {
+            let follows = (peer.beat.primary, peer.beat.primary_term) == (Some(primary), term);
+            let in_step = follows && peer.beat.synced;
+            self.sync.in_step(unit, in_step);
+        }
+    }
+
+    /// The primary that this unit follows or is, and its term.
+    #[must_use]
+    pub fn primary(&self) -> Option<(UnitId, u32)> {
         if self.role == Role::Primary {
             return Some((self.settings.unit, self.term));
         }

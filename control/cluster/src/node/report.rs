@@ -2,7 +2,7 @@
 
 use crate::peer::Peer;
 use crate::status::{LinkStatus, PeerLinkStatus, PeerStatus, Status};
-use crate::{LinkId, LinkKind, Node, Role, Settings, Time};
+use crate::{Boot, LinkId, LinkKind, Node, Role, Settings, Time, UnitId};
 
 impl Node {
     /// This unit and its peers, as it sees them.
@@ -50,6 +50,13 @@ impl Node {
     #[must_use]
     pub const fn term(&self) -> u32 {
         self.term
+    }
+
+    /// The start of a peer that is alive and verified.
+    #[must_use]
+    pub fn start_of(&self, peer: UnitId) -> Option<Boot> {
+        let peer = self.peer(peer).filter(|peer| peer.trusted())?;
+        Some(peer.boot)
     }
 
     /// What the unit was started with.

@@ -124,8 +124,9 @@ impl Node {
         (term > self.term).then_some((Cause::PrimaryReported { primary, by }, term))
     }
 
-    /// Another primary of the same term will step down. Both wrote sessions in that term, so the one that
-    /// stays goes above it: what it writes from now on is newer than what either wrote.
+    /// Another primary of the same term, which only one of protocol version 1 can be, will step down. Both
+    /// wrote sessions in that term, so the one that stays goes above it: what it writes from now on is newer
+    /// than what either wrote.
     fn outbid_equal_term(&mut self) {
         let equal = |peer: &&Peer| peer.claims_primary() && peer.beat.term == self.term;
         let rival = self.trusted().find(equal).map(|peer| peer.unit);
@@ -136,7 +137,7 @@ impl Node {
     /// elsewhere. So that what is written from now on is newer, the term goes above it.
     fn raise_term(&mut self, now: Time) {
         if let Some(by) = self.term_from.take() {
-            self.term = (self.term + 1).min(MAX_TERM);
+            self.term = self.next_term();
             self.record(Role::Primary, Cause::TermRaised { by }, now);
             self.distribution_is_stale();
             self.distribute(now);
@@ -298,10 +299,11 @@ impl Node {
         if rank == 0 {
             return Some(match vacancy {
                 Cause::PrimaryDied { .. } | Cause::PrimaryLeft { .. } => vacancy,
-                _ if ranking.len() == 1 && self.trusted().next().is_none() => Cause::Alone,
-                _ => Cause::Elected {
+                _ if self.peers.iter().flatten().any(|peer| peer.alive) => Cause::Elected {
                     of: u8::try_from(ranking.len()).unwrap_or(u8::MAX),
                 },
+                Cause::NoPrimary => Cause::Alone,
+                _ => vacancy,
             });
         }
         let overdue_at = since + self.patience(&ranking[..rank]);
@@ -378,7 +380,10 @@ impl Node {
         let reports = self.trusted().filter_map(|peer| {
             let primary = peer.beat.primary?;
             let until = peer.beat_at - peer.beat.primary_silence + peer.detection(&self.settings);
-            let contradicted = self.peer(primary).is_some_and(|p| p.alive || p.left);
+            // What an unverified unit says proves nothing, but that it is primary fits the report.
+            let fits = |p: &Peer| p.alive && !p.verified && p.claims_primary();
+            let heard = self.peer(primary).filter(|p| p.alive || p.left);
+            let contradicted = heard.is_some_and(|p| !fits(p));
             let holds = primary != self.settings.unit && !contradicted && now < until;
             holds.then_some((peer.beat.primary_term, until, primary, peer.unit))
         });
@@ -394,6 +399,7 @@ impl Node {
         };
         match self.peer(primary) {
             Some(peer) if peer.left => Cause::PrimaryLeft { primary },
+            Some(peer) if peer.alive && peer.claims_primary() => Cause::PrimaryUnproven { primary },
             Some(peer) if peer.alive => Cause::PrimaryStopped {
                 primary,
                 role: peer.beat.role,
@@ -447,8 +453,19 @@ impl Node {
             .map(|peer| peer.unit)
     }
 
+    /// The next term in which this unit may be primary. Terms are dealt out among the units, so that two
+    /// of them are never primary in the same one, though they hear nothing of each other: what both write
+    /// then has an order. Of units that begin at once the lower id has the higher term.
+    fn next_term(&self) -> u32 {
+        let units = u32::from(UnitId::MAX);
+        let own = units - u32::from(self.settings.unit.get());
+        let ahead = (own + units - self.term % units) % units;
+        let next = self.term + if ahead == 0 { units } else { ahead };
+        next.min(MAX_TERM)
+    }
+
     fn promote(&mut self, cause: Cause, now: Time) {
-        self.term = (self.term + 1).min(MAX_TERM);
+        self.term = self.next_term();
         self.set_role(Role::Primary, cause, now);
     }
 

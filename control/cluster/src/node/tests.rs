@@ -246,7 +246,7 @@ use Role::{Candidate as C, Isolated as I, Maintenance as M, Primary as P, Subord
 const TABLE: [Event; 17] = [
     (
         "a primary of a higher term",
-        |b| b.beat(|h| (h.role, h.term) = (P, 9)),
+        |b| b.beat(|h| (h.role, h.term) = (P, 33)),
         [S, S, S, I, M],
     ),
     (
@@ -445,7 +445,7 @@ fn a_link_that_heals_moves_nothing_and_one_that_flaps_does_not_count() {
 fn a_sitting_primary_goes_above_a_higher_term_that_a_subordinate_knows() {
     let mut bench = Bench::in_role(P);
     bench.pass(50, |beat| beat.term = 40);
-    assert_eq!((bench.node.role(), bench.node.term()), (P, 41));
+    assert_eq!((bench.node.role(), bench.node.term()), (P, 47));
     assert_eq!(bench.promotions(), 1);
 }
 

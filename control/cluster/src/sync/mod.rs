@@ -38,7 +38,9 @@
 //! everybody; each survivor passes on the segments that another survivor is not known to have.
 //!
 //! A unit asks the primary for everything when it starts and when the primary changes, but first lets the
-//! primary have what it sent itself, or it might be told to remove what it alone knows. A primary that
+//! primary have what it sent itself, or it might be told to remove what it alone knows. If that primary was not
+//! in step with it, so may lack what units had that are gone by now, it is given all that this unit holds; and
+//! until the request is answered no other repair removes anything. A primary that
 //! hands over in order stays whole: nobody else has written, and the successor gets the rest of its stream.
 //!
 //! # Invariants
@@ -417,6 +419,7 @@ impl Sync {
                 }
                 if self.primary == Some(unit) {
                     self.lose_continuity();
+                    self.offer(unit, false);
                 }
             }
         }
@@ -436,6 +439,7 @@ impl Sync {
         self.live &= !repair::bit(unit);
         peer.stuck = None;
         self.calm_at = self.now + UNREST;
+        peer.in_step = false;
         peer.request = None;
         peer.answered = 0;
         peer.patience = peer::Patience::new();
@@ -452,6 +456,13 @@ impl Sync {
         }
         self.want_copies();
         self.deadline = Time(0);
+    }
+
+    /// Whether a peer holds all sessions of the primary that this unit follows or is, by what it said last.
+    pub fn in_step(&mut self, unit: UnitId, in_step: bool) {
+        if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
+            peer.in_step = in_step;
+        }
     }
 
     /// Who is primary, and in which term; `None` while nobody is. A primary that hands over in order says
@@ -756,5 +767,5 @@ fn first_request(boot: Boot) -> u32 {
 
 /// All units there can be.
 fn units() -> impl Iterator<Item = UnitId> {
-    (1..=UnitId::MAX).filter_map(UnitId::new)
+    UnitId::all()
 }

@@ -191,6 +191,8 @@ pub(super) struct Peer {
     pub(super) dirty: RangeSet,
     /// Since when there are such ranges, or since when it is up with them.
     pub(super) dirty_since: Time,
+    /// It held all that this unit did, when they last had the same primary.
+    pub(super) in_step: bool,
     /// Neither unit ever copied all of the other's state, so nothing is known of what it lacks.
     pub(super) fresh: bool,
     /// The newest repair that it asked for: id and ranges.
@@ -234,6 +236,7 @@ impl Peer {
             progress: progress.collect(),
             dirty: RangeSet::EMPTY,
             dirty_since: Time::NEVER,
+            in_step: false,
             fresh: true,
             request: None,
             answered: 0,

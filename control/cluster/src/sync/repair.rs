@@ -51,6 +51,12 @@ impl Collection {
         }
     }
 
+    /// Whether the primary began it without all that this unit has to give it before it asks, as `want`
+    /// says. The one that answers covers everything, so nothing stale is overlooked.
+    fn is_premature(&self, want: Option<&Want>) -> bool {
+        want.is_some_and(|want| want.needed && want.full && self.begin.answer != Some(want.id))
+    }
+
     /// Notes that a session exists.
     pub(super) fn mention(&mut self, range: u8, fingerprint: u64, version: Version, limit: usize) {
         if !self.begin.ranges.contains(range) {
@@ -98,7 +104,13 @@ impl Sync {
 
     /// `unit` is primary in `term`, since now.
     pub(super) fn follow(&mut self, unit: UnitId, term: u32) {
-        let continues = self.whole && self.continues(unit, term);
+        if unit == self.settings.unit {
+            self.keep_last_word(self.last_primary.map(|(unit, _)| unit));
+        } else if !self.many_writers {
+            self.unsettled = RangeSet::EMPTY;
+        }
+        let was_whole = self.whole;
+        let continues = was_whole && self.continues(unit, term);
         for (other, peer) in units().zip(&mut self.peers) {
             if let Some(peer) = peer {
                 peer.copied = false;
@@ -108,27 +120,42 @@ impl Sync {
             }
         }
         let same = self.last_primary == Some((unit, term));
-        let before = self.last_primary.replace((unit, term));
-        if unit == self.settings.unit {
-            self.keep_last_word(before.map(|(unit, _)| unit));
-        } else if !self.many_writers {
-            self.unsettled = RangeSet::EMPTY;
-        }
+        self.last_primary = Some((unit, term));
         if unit != self.settings.unit && !continues {
             self.whole = false;
             if !same {
+                self.offer(unit, was_whole);
                 self.suspect = RangeSet::EMPTY;
                 self.want(unit, RangeSet::ALL, true);
             }
         }
+        for peer in self.peers.iter_mut().flatten().filter(|_| !same) {
+            peer.in_step = false;
+        }
         self.want_copies();
+    }
+
+    /// A primary that was not in step may lack what this unit alone is left to hold: it gets everything,
+    /// and is asked for its own state after that. With a unit that is not whole nobody is in step.
+    pub(super) fn offer(&mut self, unit: UnitId, whole: bool) {
+        let (now, holds) = (self.now, self.highest > Version(0));
+        let peer = self.peers[unit.index()].as_deref_mut();
+        if let Some(peer) = peer.filter(|peer| holds && !(whole && peer.in_step)) {
+            peer.soil(&RangeSet::ALL, now);
+            // It does not know that there is something to ask for.
+            peer.dirty_since = now - NEGLECT;
+        }
     }
 
     /// This unit succeeds `predecessor`, whose complete repairs are still swept after.
     fn keep_last_word(&mut self, predecessor: Option<UnitId>) {
-        let peer = predecessor.and_then(|unit| self.peers[unit.index()].as_deref_mut());
-        for collection in peer.into_iter().flat_map(|peer| &mut peer.collections) {
-            collection.inherited = collection.sweep.is_some();
+        let Some(peer) = predecessor.and_then(|unit| self.peers[unit.index()].as_deref_mut())
+        else {
+            return;
+        };
+        let want = peer.want.as_ref();
+        for collection in &mut peer.collections {
+            collection.inherited = collection.sweep.is_some() && !collection.is_premature(want);
         }
     }
 
@@ -145,6 +172,21 @@ impl Sync {
     pub(super) fn lose_continuity(&mut self) {
         self.whole = false;
         self.last_primary = self.primary.map(|unit| (unit, self.term));
+    }
+
+    /// The table did not show for some time what was handed out: what was done on its word may be wrong.
+    pub fn distrust_table(&mut self) {
+        if !self.settings.session_sync {
+            return;
+        }
+        self.lose_continuity();
+        for peer in self.peers.iter_mut().flatten() {
+            peer.want = None;
+            peer.collections.clear();
+            peer.copied = false;
+        }
+        self.want_copies();
+        self.deadline = Time(0);
     }
 
     /// Sees to it that a unit that is not whole becomes so.
@@ -340,6 +382,13 @@ impl Sync {
             && let Some(given_up) = peer.collections.remove(oldest)
         {
             self.want(from, given_up.begin.ranges, false);
+            // Not at once: the repairs came too fast.
+            if let Some(want) = self.peers[from.index()]
+                .as_mut()
+                .and_then(|p| p.want.as_mut())
+            {
+                want.ask = now + ASK_AGAIN;
+            }
         }
     }
 
@@ -397,7 +446,11 @@ impl Sync {
         if !begin.authoritative {
             return true;
         }
+        let want = self.peers[from.index()]
+            .as_deref()
+            .and_then(|peer| peer.want.as_ref());
         let of_primary = match self.primary {
+            Some(primary) if primary == from && collection.is_premature(want) => return true,
             Some(primary) if primary == from => true,
             // Its last word; what was written since is above the floor.
             Some(_) if collection.inherited => true,

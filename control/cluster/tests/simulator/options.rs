@@ -22,28 +22,48 @@ pub(crate) struct Options {
     pub(crate) loss: u64,
     /// Frames that come twice, in thousandths.
     pub(crate) duplicate: u64,
+    /// Frames with a bit that flipped, in thousandths.
+    pub(crate) corrupt: u64,
+    /// Frames that somebody records, to send them again seconds later, in thousandths.
+    pub(crate) record: u64,
     /// The shortest delay of a frame, and how much longer it may be: more than the time between two
     /// frames reorders them.
     pub(crate) delay: u64,
     pub(crate) jitter: u64,
-    /// How far clocks run apart, in millionths.
+    /// How fast or slow clocks may run, in millionths.
     pub(crate) drift: u64,
     /// Faults before everything is healed.
     pub(crate) faults: usize,
     /// Restarts after which the wall clock, and so the boot id, is behind, in thousandths.
     pub(crate) clock_back: u64,
     pub(crate) session_sync: bool,
+    /// Changes of sessions that a worker's ring to the control core holds.
+    pub(crate) ring: usize,
+    /// The longest time until a worker does what the control core wants.
+    pub(crate) turn: u64,
+    /// Frames that a socket holds while nobody reads it.
+    pub(crate) socket: usize,
+    /// The longest gap between two things that users do.
+    pub(crate) gap: u64,
 }
 
 impl Options {
     pub(crate) fn draw(r: &mut Random) -> Self {
-        let units = *r.pick(&[2, 2, 2, 3, 3, 4]);
-        let interval = 100 * MS;
-        let lossy = r.chance(500);
+        let units = match r.within(0..200) {
+            0 => 16,
+            1..3 => 8,
+            3..9 => 5,
+            9..25 => 4,
+            25..105 => 3,
+            _ => 2,
+        };
+        let interval = if units > 5 { 300 * MS } else { 100 * MS };
+        let lossy = r.chance(400);
         let equal = r.chance(300);
+        let faults = if units > 5 { 6 } else { 14 };
         Self {
             units,
-            links: *r.pick(&[1, 2, 2, 3]),
+            links: if units > 5 { 1 } else { *r.pick(&[1, 2, 2, 3]) },
             preempt: r.chance(250),
             priorities: (0..units)
                 .map(|_| {
@@ -60,12 +80,18 @@ impl Options {
             age_margin: *r.pick(&[0, SECOND, 300 * SECOND]),
             loss: if lossy { r.within(1..200) } else { 0 },
             duplicate: if r.chance(300) { r.within(1..300) } else { 0 },
+            corrupt: if r.chance(200) { r.within(1..50) } else { 0 },
+            record: if r.chance(300) { r.within(1..20) } else { 0 },
             delay: r.within(10_000..MS),
             jitter: *r.pick(&[1, 100_000, 2 * MS, 120 * MS]),
-            drift: *r.pick(&[0, 50, 500]),
-            faults: usize::try_from(r.within(2..14)).unwrap(),
+            drift: *r.pick(&[0, 50, 500, 2_000]),
+            faults: usize::try_from(r.within(2..faults)).unwrap(),
             clock_back: 100,
-            session_sync: r.chance(700),
+            session_sync: r.chance(800),
+            ring: *r.pick(&[2, 16, 256]),
+            turn: *r.pick(&[1, MS, 20 * MS]),
+            socket: *r.pick(&[16, 64, 256]),
+            gap: *r.pick(&[40 * MS, 120 * MS, 400 * MS]),
         }
     }
 
@@ -74,10 +100,15 @@ impl Options {
         self.interval * u64::from(self.heartbeat_loss)
     }
 
+    /// Whether frames go astray by chance, and how much.
+    pub(crate) fn chance(&self) -> u64 {
+        self.loss + self.corrupt + self.record
+    }
+
     /// How long two units that hear each other may both stay primary: until a heartbeat of each came
     /// through, both proved to be no recordings, and one frame more for the word of it.
     pub(crate) fn dual_bound(&self) -> u64 {
-        let frames = if self.loss > 0 { 14 } else { 4 };
+        let frames = if self.chance() > 0 { 14 } else { 4 };
         frames * self.interval + 4 * (self.delay + self.jitter)
     }
 

@@ -1,33 +1,51 @@
-//! Units, links between them, and time that jumps from one event to the next.
+//! Units, what happens to them, and time that jumps from one event to the next.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{
-    Action, Boot, Command, Key, LinkId, LinkKind, LinkSettings, Node, Role, Schedule, Settings,
-    Time, UnitId,
+    Action, Boot, Command, Key, LinkId, LinkKind, LinkSettings, Node, Schedule, Settings, Time,
+    UnitId,
 };
+use session::Direction;
 
 use crate::checks::Checks;
+use crate::clock::Clock;
+use crate::network::Network;
 use crate::options::{MS, Options, SECOND};
 use crate::random::Random;
-use crate::table::{self, Table};
+use crate::unit::{Pace, Unit, Waiting};
+use crate::users::Users;
+use crate::workers::{Fate, Workers};
 
-/// What a paused unit's sockets hold.
-const SOCKET: usize = 256;
+/// Frames that a slow control core reads at a time.
+const FRAMES_PER_TURN: usize = 8;
+/// Turns that a unit may take without time going on.
+const MAX_TURNS: u32 = 100;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
+pub(crate) enum What {
     Deliver {
+        from: usize,
         to: usize,
         link: u8,
         payload: Rc<Vec<u8>>,
     },
+    /// A deadline of the state machine.
     Wake {
         unit: usize,
         generation: u64,
+    },
+    /// The workers do what the control core wants, if that is still the same start.
+    Turn {
+        unit: usize,
+        start: u64,
+    },
+    /// A slow control core reads its sockets.
+    Read {
+        unit: usize,
     },
     Resume {
         unit: usize,
@@ -39,58 +57,12 @@ enum What {
 }
 
 #[derive(Debug)]
-pub(crate) struct Unit {
-    pub(crate) id: UnitId,
-    pub(crate) node: Option<Node>,
-    pub(crate) table: Table,
-    pub(crate) paused: bool,
-    pub(crate) carriers: Vec<bool>,
-    pub(crate) workers: bool,
-    /// The term in which the driver was told to be primary.
-    pub(crate) serving: Option<u32>,
-    starts: u64,
-    drift: i64,
-    offset: u64,
-    inbox: VecDeque<(u8, Rc<Vec<u8>>)>,
-    generation: u64,
-    turns: u32,
-}
-
-impl Unit {
-    /// This unit's clock.
-    pub(crate) fn clock(&self, now: u64) -> Time {
-        let now = i128::from(now);
-        let local = now + now * i128::from(self.drift) / 1_000_000 + i128::from(self.offset);
-        Time(u64::try_from(local).unwrap())
-    }
-
-    /// The first moment at which this unit's clock shows `local`.
-    fn moment(&self, local: Time) -> u64 {
-        let elapsed = i128::from(local.0) - i128::from(self.offset);
-        let guess = elapsed * 1_000_000 / (1_000_000 + i128::from(self.drift));
-        let mut moment = u64::try_from(guess.max(2)).unwrap() - 2;
-        while self.clock(moment) < local {
-            moment += 1;
-        }
-        moment
-    }
-
-    pub(crate) fn runs(&self) -> bool {
-        self.node.is_some() && !self.paused
-    }
-
-    pub(crate) fn role(&self) -> Option<Role> {
-        self.node.as_ref().map(Node::role)
-    }
-}
-
-#[derive(Debug)]
 pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) now: u64,
     pub(crate) units: Vec<Unit>,
-    /// `cuts[from][to][link]`
-    pub(crate) cuts: Vec<Vec<Vec<bool>>>,
+    pub(crate) network: Network,
+    pub(crate) users: Users,
     /// The last time that anything but time and sessions happened.
     pub(crate) disturbed: u64,
     pub(crate) checks: Checks,
@@ -108,7 +80,8 @@ impl World {
         let mut world = Self {
             now: 1,
             units: Vec::new(),
-            cuts: vec![vec![vec![false; options.links]; units]; units],
+            network: Network::new(units, options.links),
+            users: Users::new(),
             disturbed: 0,
             checks: Checks::new(units),
             random,
@@ -119,23 +92,11 @@ impl World {
             options,
         };
         for index in 0..units {
-            let drift = i64::try_from(world.options.drift).unwrap();
-            let sign = if world.random.chance(500) { 1 } else { -1 };
-            let unit = Unit {
-                id: UnitId::new(u8::try_from(index + 1).unwrap()).unwrap(),
-                node: None,
-                table: Table::new(0),
-                paused: false,
-                carriers: vec![true; world.options.links],
-                workers: true,
-                serving: None,
-                starts: 0,
-                drift: drift * sign,
-                offset: world.random.within(SECOND..1_000 * SECOND),
-                inbox: VecDeque::new(),
-                generation: 0,
-                turns: 0,
-            };
+            let rate = world.draw_rate();
+            let shown = world.random.within(SECOND..1_000 * SECOND);
+            let id = UnitId::new(u8::try_from(index + 1).unwrap()).unwrap();
+            let clock = Clock::new(shown, rate);
+            let unit = Unit::new(id, clock, world.options.links);
             world.units.push(unit);
             let at = world.random.within(1..2 * SECOND);
             world.schedule(at, What::Start { unit: index });
@@ -144,7 +105,14 @@ impl World {
         world
     }
 
-    fn schedule(&mut self, at: u64, what: What) {
+    /// How fast or slow a clock runs.
+    pub(crate) fn draw_rate(&mut self) -> i64 {
+        let widest = self.options.drift;
+        i64::try_from(self.random.within(0..2 * widest + 1)).unwrap()
+            - i64::try_from(widest).unwrap()
+    }
+
+    pub(crate) fn schedule(&mut self, at: u64, what: What) {
         self.events += 1;
         self.queue
             .push(Reverse((at.max(self.now), self.events, what)));
@@ -174,77 +142,159 @@ impl World {
         Checks::after_step(self);
     }
 
+    pub(crate) fn run_for(&mut self, time: u64) {
+        self.run_until(self.now + time);
+    }
+
     fn happen(&mut self, what: What) {
         match what {
-            What::Deliver { to, link, payload } => self.deliver(to, link, payload),
+            What::Deliver {
+                from,
+                to,
+                link,
+                payload,
+            } => self.deliver(to, (from, link, payload)),
             What::Wake { unit, generation } => {
-                if self.units[unit].generation == generation && self.units[unit].runs() {
+                let current = &self.units[unit];
+                if current.generation == generation && current.pace == Pace::Running {
                     self.drive(unit);
                 }
             }
+            What::Turn { unit, start } => {
+                if self.units[unit].starts == start {
+                    self.turn(unit);
+                }
+            }
+            What::Read { unit } => self.read_slowly(unit),
             What::Resume { unit } => self.resume(unit),
-            What::Start { unit } => self.start(unit),
+            What::Start { unit } => self.start(unit, 0),
             What::Traffic => {
                 for unit in 0..self.units.len() {
                     self.traffic(unit);
                 }
-                let next = self.now + self.random.within(5 * MS..200 * MS);
+                let next = self.now + self.random.within(MS..self.options.gap);
                 self.schedule(next, What::Traffic);
             }
         }
     }
 
-    fn deliver(&mut self, to: usize, link: u8, payload: Rc<Vec<u8>>) {
-        let now = self.now;
+    fn deliver(&mut self, to: usize, frame: Waiting) {
         let unit = &mut self.units[to];
-        if !unit.carriers[usize::from(link)] {
+        if unit.node.is_none() || !unit.carriers[usize::from(frame.1)] {
             return;
         }
-        if unit.paused {
-            if unit.inbox.len() < SOCKET {
-                unit.inbox.push_back((link, payload));
-            }
-            return;
-        }
-        let clock = unit.clock(now);
-        if let Some(node) = &mut unit.node {
-            node.handle_frame(LinkId(link), &payload, clock);
+        if unit.pace == Pace::Running {
+            self.hand_in(to, &frame);
             self.drive(to);
+        } else if unit.socket.len() < self.options.socket {
+            unit.socket.push_back(frame);
+        }
+    }
+
+    fn hand_in(&mut self, to: usize, (from, link, payload): &Waiting) {
+        let clock = self.units[to].time(self.now);
+        let Some(node) = &mut self.units[to].node else {
+            return;
+        };
+        let before = node.counters();
+        node.handle_frame(LinkId(*link), payload, clock);
+        let after = node.counters();
+        if after.heartbeats_received > before.heartbeats_received
+            || after.sync_frames_received > before.sync_frames_received
+        {
+            self.checks.heard(to, *from, self.now);
+        }
+    }
+
+    /// Reads some of the frames that wait.
+    pub(crate) fn read(&mut self, index: usize, most: usize) {
+        for _ in 0..most {
+            let Some(frame) = self.units[index].socket.pop_front() else {
+                return;
+            };
+            if self.units[index].carriers[usize::from(frame.1)] {
+                self.hand_in(index, &frame);
+                self.drive(index);
+            }
+        }
+    }
+
+    fn read_slowly(&mut self, index: usize) {
+        let Pace::Slow(gap) = self.units[index].pace else {
+            return;
+        };
+        self.read(index, FRAMES_PER_TURN);
+        self.drive(index);
+        if self.units[index].node.is_some() {
+            self.schedule(self.now + gap, What::Read { unit: index });
         }
     }
 
     /// Does what the node wants until it wants nothing, and comes back when it says.
     pub(crate) fn drive(&mut self, index: usize) {
-        let clock = self.units[index].clock(self.now);
+        let clock = self.units[index].time(self.now);
+        let tick = self.units[index].tick(self.now);
+        self.take_changes(index);
         loop {
             let unit = &mut self.units[index];
             let Some(node) = &mut unit.node else { return };
-            let Some(action) = node.poll(&unit.table, clock) else {
+            let Some(action) = node.poll(&unit.workers.source(tick), clock) else {
                 break;
             };
             if !self.perform(index, action) {
                 return;
             }
         }
+        Checks::told_why(self, index);
         let unit = &mut self.units[index];
         let Some(node) = &unit.node else { return };
         let deadline = node.next_deadline();
         unit.generation += 1;
         // Synchronisation may want another turn at once, but not for ever.
         unit.turns = if deadline > clock { 0 } else { unit.turns + 1 };
-        assert!(unit.turns < 100, "unit {} spins", unit.id);
+        assert!(unit.turns < MAX_TURNS, "unit {} spins", unit.id);
         if deadline < Time::NEVER {
             let wake = What::Wake {
                 unit: index,
                 generation: unit.generation,
             };
-            let at = unit.moment(deadline).max(self.now + MS / 100);
+            let at = unit.clock.moment(deadline).max(self.now + MS / 100);
             self.schedule(at, wake);
         }
     }
 
+    /// The control core empties the workers' rings.
+    fn take_changes(&mut self, index: usize) {
+        if !self.units[index].workers.has_news() {
+            return;
+        }
+        let (clock, tick) = (
+            self.units[index].time(self.now),
+            self.units[index].tick(self.now),
+        );
+        let changes = self.units[index].workers.take_changes(tick);
+        let dirty = self.units[index].workers.take_dirty();
+        let Some(node) = &mut self.units[index].node else {
+            return;
+        };
+        for (shard, delta) in &changes {
+            node.push(*shard, *delta, clock);
+        }
+        if !dirty.is_empty() {
+            node.overflowed(dirty);
+        }
+        self.checks.pushed(index, &changes);
+    }
+
     /// False when the unit is gone.
     fn perform(&mut self, index: usize, action: Action) -> bool {
+        if let Some(left) = &mut self.units[index].doomed {
+            if *left == 0 {
+                self.crash(index);
+                return false;
+            }
+            *left -= 1;
+        }
         match action {
             Action::Send { link, payload } => self.transmit(index, link, payload),
             Action::Promote { term } => {
@@ -254,66 +304,59 @@ impl World {
             }
             Action::Demote { role, term } => {
                 self.note(index, || format!("demoted to {role}, term {term}"));
-                Checks::role_changed(self, index);
+                Checks::demoted(self, index);
                 self.units[index].serving = None;
             }
             Action::RoleChanged { role, term } => {
                 self.note(index, || format!("now {role}, term {term}"));
             }
-            Action::Announce => self.checks.announced(index),
             Action::Lease(_) => panic!("unit {} has no witness", index + 1),
             Action::Duty { .. }
             | Action::Distribute(_)
             | Action::Neighbours { .. }
             | Action::Restate { .. } => {}
+            Action::Announce => self.checks.announced(index),
             Action::Apply { delta, .. } => {
-                let tick = self.tick(index);
-                self.units[index].table.apply(&delta, tick);
+                let unit = &mut self.units[index];
+                if unit.workers.command(delta) {
+                    self.turn_soon(index);
+                }
             }
             Action::Event(event) => self.note(index, || event.to_string()),
             Action::Left => {
                 self.note(index, || "left".into());
-                self.kill(index);
+                self.restart(index);
                 return false;
             }
         }
         true
     }
 
-    fn transmit(&mut self, from: usize, link: LinkId, payload: Vec<u8>) {
-        if !self.units[from].carriers[link.index()] {
+    pub(crate) fn start(&mut self, index: usize, key: u8) {
+        if self.units[index].node.is_some() {
             return;
         }
-        let payload = Rc::new(payload);
-        for to in 0..self.units.len() {
-            if to == from || self.cuts[from][to][link.index()] {
-                continue;
-            }
-            let copies = 1 + u64::from(self.random.chance(self.options.duplicate));
-            for _ in 0..copies {
-                if self.random.chance(self.options.loss) {
-                    continue;
-                }
-                let delay = self.options.delay + self.random.within(0..self.options.jitter);
-                let payload = Rc::clone(&payload);
-                self.schedule(
-                    self.now + delay,
-                    What::Deliver {
-                        to,
-                        link: link.0,
-                        payload,
-                    },
-                );
-            }
+        let settings = self.settings(index, key);
+        let unit = &mut self.units[index];
+        let clock = unit.time(self.now);
+        unit.key = key;
+        unit.workers = Workers::new(unit.id.get(), settings.shards, self.options.ring);
+        let boot = settings.boot;
+        let mut node = Node::new(settings, clock).unwrap();
+        for (link, up) in (0..).zip(&unit.carriers) {
+            node.handle_link(LinkId(link), *up, clock);
         }
+        node.handle_workers(unit.forwards, clock);
+        unit.node = Some(node);
+        self.checks.started(index);
+        self.disturbed = self.now;
+        self.note(index, || format!("starts, boot {boot}, key {key}"));
+        self.drive(index);
     }
 
-    pub(crate) fn start(&mut self, index: usize) {
+    fn settings(&mut self, index: usize, key: u8) -> Settings {
         let options = &self.options;
         let unit = &mut self.units[index];
-        if unit.node.is_some() {
-            return;
-        }
         let back = unit.starts > 0 && self.random.chance(options.clock_back);
         unit.starts += 1;
         let seconds = if back {
@@ -321,7 +364,6 @@ impl World {
         } else {
             1_000 + unit.starts
         };
-        let boot = Boot(seconds << 32 | self.random.within(0..1 << 32));
         let links = (0..options.links).map(|link| LinkSettings {
             name: format!("link{link}"),
             kind: if link == 0 && options.links > 1 {
@@ -331,7 +373,7 @@ impl World {
             },
             weight: u16::from(link > 0 || options.links == 1),
         });
-        let settings = Settings {
+        Settings {
             cluster: 7,
             unit: unit.id,
             name: format!("unit-{}", unit.id),
@@ -343,196 +385,77 @@ impl World {
             age_margin: Duration::from_nanos(options.age_margin),
             announce_count: 3,
             announce_interval: Duration::from_millis(200),
-            key: Key::new([42; Key::LEN]),
-            boot,
+            key: Key::new([key; Key::LEN]),
+            boot: Boot(seconds << 32 | self.random.within(0..1 << 32)),
             links: links.collect(),
             config_hash: 1,
             software: "simulator".into(),
             session_sync: options.session_sync,
-            shards: 1 + u16::try_from(index % 2).unwrap(),
             witness: None,
+            shards: 1 + u16::try_from(index % 2).unwrap(),
             schedule: Schedule::None,
             weight: 1,
             stations: Vec::new(),
             protocol: cluster::envelope::VERSION,
-        };
-        let clock = unit.clock(self.now);
-        unit.table = Table::new(settings.shards);
-        self.checks.started(index);
-        let mut node = Node::new(settings, clock).unwrap();
-        for (link, up) in (0..).zip(&unit.carriers) {
-            node.handle_link(LinkId(link), *up, clock);
         }
-        node.handle_workers(unit.workers, clock);
-        unit.node = Some(node);
-        self.disturbed = self.now;
-        self.note(index, || format!("starts, boot {boot}"));
-        self.drive(index);
     }
 
-    /// What users do at a unit that serves: open, change and close connections.
+    pub(crate) fn turn_soon(&mut self, index: usize) {
+        let start = self.units[index].starts;
+        let at = self.now + self.random.within(0..self.options.turn);
+        self.schedule(at, What::Turn { unit: index, start });
+    }
+
+    /// The workers do what was wanted of them.
+    fn turn(&mut self, index: usize) {
+        let unit = &mut self.units[index];
+        if !unit.works() {
+            return;
+        }
+        let (primary, tick) = (unit.serving.is_some(), unit.tick(self.now));
+        unit.workers.obey(primary, tick);
+        Checks::tables_changed(self, index);
+    }
+
+    /// What users do at a unit that serves.
     fn traffic(&mut self, index: usize) {
-        let Some(term) = self.units[index]
-            .serving
-            .filter(|_| self.busy && self.units[index].runs())
-        else {
-            return;
-        };
-        let tick = self.tick(index);
-        let tuple = table::tuple(u16::try_from(self.random.within(0..64)).unwrap());
-        let close = self.random.chance(300);
-        let unit = &mut self.units[index];
-        let clock = unit.clock(self.now);
-        let change = if close {
-            unit.table.remove(tuple)
-        } else {
-            Some(unit.table.change(tuple, term, tick))
-        };
-        if let (Some((shard, delta)), Some(node)) = (change, &mut unit.node) {
-            node.push(shard, delta, clock);
-            Checks::pushed(self, index, &delta);
-            self.drive(index);
-            Checks::acknowledged(self, index);
-        }
-    }
-
-    pub(crate) fn start_later(&mut self, index: usize, after: u64) {
-        self.schedule(self.now + after, What::Start { unit: index });
-    }
-
-    /// SIGKILL: nothing is said, nothing is kept.
-    pub(crate) fn kill(&mut self, index: usize) {
-        self.note(index, || "is gone".into());
-        self.disturbed = self.now;
-        let unit = &mut self.units[index];
-        unit.node = None;
-        unit.serving = None;
-        unit.paused = false;
-        unit.inbox.clear();
-        unit.generation += 1;
-    }
-
-    pub(crate) fn pause(&mut self, index: usize, length: u64) {
-        if !self.units[index].runs() {
+        if !self.busy || !self.units[index].works() {
             return;
         }
-        self.note(index, || format!("stopped for {} ms", length / MS));
-        self.units[index].paused = true;
-        self.disturbed = self.now;
-        self.schedule(self.now + length, What::Resume { unit: index });
-    }
-
-    fn resume(&mut self, index: usize) {
-        if !std::mem::take(&mut self.units[index].paused) {
-            return;
-        }
-        self.note(index, || "goes on".into());
-        self.disturbed = self.now;
-        let clock = self.units[index].clock(self.now);
-        if self.random.chance(500) {
-            self.drive(index);
-        }
+        Checks::acknowledged(self, index);
         let unit = &mut self.units[index];
-        if let Some(node) = &mut unit.node {
-            for (link, up) in (0..).zip(&unit.carriers) {
-                node.handle_link(LinkId(link), *up, clock);
+        let (serving, tick) = (unit.serving, unit.tick(self.now));
+        unit.workers.age(serving.is_some(), tick);
+        if let Some(term) = serving {
+            let packet = self.users.packet(&mut self.random);
+            let fate = unit.workers.process(&packet, term, tick, &mut self.random);
+            match fate {
+                Fate::Forwarded(port) => self.users.arrived(&packet, port),
+                Fate::Dropped if self.random.chance(300) => {
+                    self.users.give_up(packet.connection);
+                    if packet.direction == Direction::Original {
+                        unit.workers.clear(&packet.tuple);
+                    }
+                }
+                Fate::Dropped => {}
             }
-            node.handle_workers(unit.workers, clock);
         }
-        while let Some((link, payload)) = self.units[index].inbox.pop_front() {
-            self.deliver(index, link, payload);
-        }
-        self.drive(index);
-    }
-
-    pub(crate) fn set_carrier(&mut self, index: usize, link: usize, up: bool) {
-        self.note(index, || {
-            format!("link {link} {}", if up { "up" } else { "down" })
-        });
-        self.disturbed = self.now;
-        let clock = self.units[index].clock(self.now);
-        let unit = &mut self.units[index];
-        unit.carriers[link] = up;
-        if let Some(node) = unit.node.as_mut().filter(|_| !unit.paused) {
-            node.handle_link(LinkId(u8::try_from(link).unwrap()), up, clock);
-            self.drive(index);
-        }
-    }
-
-    pub(crate) fn set_workers(&mut self, index: usize, alive: bool) {
-        self.note(index, || {
-            format!("workers {}", if alive { "run" } else { "stopped" })
-        });
-        self.disturbed = self.now;
-        let clock = self.units[index].clock(self.now);
-        let unit = &mut self.units[index];
-        unit.workers = alive;
-        if let Some(node) = unit.node.as_mut().filter(|_| !unit.paused) {
-            node.handle_workers(alive, clock);
+        Checks::tables_changed(self, index);
+        if self.units[index].pace == Pace::Running && self.units[index].workers.has_news() {
             self.drive(index);
         }
     }
 
     pub(crate) fn command(&mut self, index: usize, command: Command) {
-        let clock = self.units[index].clock(self.now);
+        let clock = self.units[index].time(self.now);
         let unit = &mut self.units[index];
-        let Some(node) = unit.node.as_mut().filter(|_| !unit.paused) else {
+        let Some(node) = unit.node.as_mut().filter(|_| unit.pace == Pace::Running) else {
             return;
         };
         let answer = node.handle_command(command, clock);
         self.disturbed = self.now;
+        self.checks.commanded(index, command);
         self.note(index, || format!("{command:?}: {answer:?}"));
         self.drive(index);
-    }
-
-    /// Everything works again, and no frame is lost any more.
-    pub(crate) fn heal(&mut self) {
-        self.options.loss = 0;
-        let limit = self.options.interval / 2;
-        self.options.jitter = self.options.jitter.min(limit);
-        self.cuts
-            .iter_mut()
-            .flatten()
-            .flatten()
-            .for_each(|cut| *cut = false);
-        for unit in 0..self.units.len() {
-            if self.units[unit].paused {
-                self.resume(unit);
-            }
-            for link in 0..self.options.links {
-                self.set_carrier(unit, link, true);
-            }
-            self.set_workers(unit, true);
-            self.command(unit, Command::Maintenance(false));
-            if self.units[unit].node.is_none() {
-                let after = self.random.within(1..SECOND);
-                self.start_later(unit, after);
-            }
-        }
-        self.disturbed = self.now + SECOND;
-    }
-
-    pub(crate) fn tick(&self, index: usize) -> session::Tick {
-        let ticks = self.units[index].clock(self.now).0 / (100 * MS);
-        session::Tick(u32::try_from(ticks).unwrap())
-    }
-
-    /// Whether frames go both ways on some link.
-    pub(crate) fn connected(&self, a: usize, b: usize) -> bool {
-        (0..self.options.links).any(|link| self.reaches(a, b, link) && self.reaches(b, a, link))
-    }
-
-    fn reaches(&self, from: usize, to: usize, link: usize) -> bool {
-        let (sender, receiver) = (&self.units[from], &self.units[to]);
-        sender.runs()
-            && receiver.runs()
-            && sender.carriers[link]
-            && receiver.carriers[link]
-            && !self.cuts[from][to][link]
-    }
-
-    /// Whether no frame gets through in either direction.
-    pub(crate) fn separated(&self, a: usize, b: usize) -> bool {
-        (0..self.options.links).all(|link| !self.reaches(a, b, link) && !self.reaches(b, a, link))
     }
 }

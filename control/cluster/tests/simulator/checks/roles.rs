@@ -1,0 +1,256 @@
+//! Who is primary, in which term, for how long, and how often that changes.
+
+use std::collections::BTreeMap;
+
+use cluster::{Boot, Role};
+
+use crate::options::MS;
+use crate::unit::{Pace, Unit};
+use crate::world::World;
+
+/// Times that the role may move after the last fault: an election, the better of two primaries, whose
+/// links or priority then give way to the best, and one that dies of what had been done to it before.
+const MOVES: u32 = 4;
+
+#[derive(Debug)]
+pub(crate) struct Roles {
+    /// By term: who was promoted in it, in which starts.
+    promoted: BTreeMap<u32, (usize, Vec<Boot>)>,
+    /// By unit: the highest term of this start.
+    terms: Vec<u32>,
+    /// By unit: announcements since its promotion.
+    announced: Vec<u32>,
+    /// By pair: since when both are primary and hear each other.
+    dual_since: BTreeMap<(usize, usize), u64>,
+    /// Promotions since the last fault.
+    moves: u32,
+    /// That fault.
+    fault: u64,
+    /// The roles when the components were looked at last, and the last fault by then.
+    settled: (u64, Vec<Option<Role>>),
+    /// No unit may become primary or cease to be.
+    pub(crate) frozen: bool,
+}
+
+impl Roles {
+    pub(super) fn new(units: usize) -> Self {
+        Self {
+            promoted: BTreeMap::new(),
+            terms: vec![0; units],
+            announced: vec![0; units],
+            dual_since: BTreeMap::new(),
+            moves: 0,
+            fault: 0,
+            settled: (0, Vec::new()),
+            frozen: false,
+        }
+    }
+
+    pub(super) fn started(&mut self, unit: usize) {
+        self.terms[unit] = 0;
+    }
+
+    /// Whether a unit was promoted in a term.
+    pub(super) fn is_primary_of(&self, unit: usize, term: u32) -> bool {
+        let promoted = self.promoted.get(&term);
+        promoted.is_some_and(|(primary, _)| *primary == unit)
+    }
+
+    pub(super) fn announced(&mut self, unit: usize) {
+        self.announced[unit] += 1;
+    }
+
+    /// **One primary per term.**
+    pub(super) fn promoted(world: &mut World, unit: usize, term: u32) {
+        if world.units[unit].serving.is_none() {
+            Self::role_changed(world, unit);
+            Self::no_oscillation(world);
+            world.checks.roles.announced[unit] = 0;
+        }
+        let Some(boot) = world.units[unit].boot() else {
+            return;
+        };
+        let promoted = &mut world.checks.roles.promoted;
+        let (first, starts) = promoted.entry(term).or_insert((unit, Vec::new()));
+        assert!(
+            *first == unit,
+            "units {} and {} were both promoted in term {term}",
+            *first + 1,
+            unit + 1
+        );
+        assert!(
+            !starts.contains(&boot),
+            "unit {} was promoted twice in term {term}",
+            unit + 1
+        );
+        starts.push(boot);
+    }
+
+    /// **No oscillation.**
+    fn no_oscillation(world: &mut World) {
+        if world.options.chance() > 0 {
+            return;
+        }
+        let roles = &mut world.checks.roles;
+        if roles.fault < world.disturbed {
+            (roles.fault, roles.moves) = (world.disturbed, 0);
+        }
+        roles.moves += 1;
+        assert!(
+            roles.moves <= MOVES * u32::try_from(world.units.len()).unwrap(),
+            "the role moved {} times since the last fault",
+            roles.moves
+        );
+    }
+
+    /// A unit becomes primary or ceases to be.
+    pub(super) fn role_changed(world: &World, unit: usize) {
+        let served = world.units[unit].serving.is_some();
+        if served || world.units[unit].is_primary() {
+            assert!(
+                !world.checks.roles.frozen,
+                "unit {} changed its role though only a subordinate failed",
+                unit + 1
+            );
+            assert!(
+                !is_quiet(world),
+                "unit {} changed its role in the quiet",
+                unit + 1
+            );
+        }
+    }
+
+    /// **A term never falls.**
+    pub(super) fn term_never_falls(world: &mut World, unit: usize) {
+        let Some(node) = &world.units[unit].node else {
+            return;
+        };
+        let term = node.term();
+        let highest = &mut world.checks.roles.terms[unit];
+        assert!(term >= *highest, "the term of unit {} fell", unit + 1);
+        *highest = term;
+    }
+
+    pub(super) fn after_step(world: &mut World) {
+        Self::one_of_two_steps_down(world);
+        if is_quiet(world) && Self::have_changed(world) {
+            one_primary_per_component(world);
+        }
+    }
+
+    /// Whether anything happened to roles or between units since the components were looked at.
+    fn have_changed(world: &mut World) -> bool {
+        let (fault, roles) = &world.checks.roles.settled;
+        let now = world.units.iter().map(Unit::role);
+        if *fault == world.disturbed && now.clone().eq(roles.iter().copied()) {
+            return false;
+        }
+        let now = now.collect();
+        world.checks.roles.settled = (world.disturbed, now);
+        true
+    }
+
+    /// **Two that hear each other do not both stay primary.**
+    fn one_of_two_steps_down(world: &mut World) {
+        let primaries: Vec<usize> = (0..world.units.len())
+            .filter(|unit| world.units[*unit].is_primary())
+            .collect();
+        if primaries.len() < 2 && world.checks.roles.dual_since.is_empty() {
+            return;
+        }
+        let before = std::mem::take(&mut world.checks.roles.dual_since);
+        for (position, a) in primaries.iter().enumerate() {
+            for b in &primaries[..position] {
+                if !world.connected(*a, *b) || is_impaired(world, *a) || is_impaired(world, *b) {
+                    continue;
+                }
+                let since = before.get(&(*a, *b)).copied().unwrap_or(world.now);
+                let since = since.max(world.disturbed);
+                world.checks.roles.dual_since.insert((*a, *b), since);
+                let lasts = world.now.saturating_sub(since);
+                assert!(
+                    lasts <= world.options.dual_bound(),
+                    "units {} and {} hear each other and stay primary for {} ms",
+                    b + 1,
+                    a + 1,
+                    lasts / MS
+                );
+            }
+        }
+    }
+
+    /// Whoever is primary has told the network.
+    pub(super) fn announcements(world: &World) {
+        for (unit, announced) in world.units.iter().zip(&world.checks.roles.announced) {
+            assert!(
+                unit.serving.is_none() || *announced >= 3,
+                "unit {} was silent",
+                unit.id
+            );
+        }
+    }
+}
+
+fn is_impaired(world: &World, unit: usize) -> bool {
+    world.units[unit].pace != Pace::Running
+}
+
+/// Nothing was disturbed for so long that all must be settled; and no frame is lost by chance.
+fn is_quiet(world: &World) -> bool {
+    world.options.chance() == 0
+        && world.now > world.disturbed + world.options.settle_bound()
+        && !(0..world.units.len()).any(|unit| {
+            world.units[unit].doomed.is_some() || matches!(world.units[unit].pace, Pace::Slow(_))
+        })
+}
+
+/// **Bounded time to one primary.** In every component whose units all hear each other, and hear nobody
+/// else even one way, exactly one of those that can serve is primary.
+fn one_primary_per_component(world: &World) {
+    let all = 0..world.units.len();
+    for unit in all.clone() {
+        if !world.units[unit].runs() {
+            continue;
+        }
+        let component: Vec<usize> = all
+            .clone()
+            .filter(|other| *other == unit || world.connected(unit, *other))
+            .collect();
+        if component[0] < unit || !is_clean(world, &component) {
+            continue;
+        }
+        let able = component
+            .iter()
+            .filter(|member| can_serve(world, **member, component.len()));
+        let expected = usize::from(able.count() > 0);
+        let primaries = component
+            .iter()
+            .filter(|unit| world.units[**unit].is_primary());
+        assert_eq!(
+            primaries.count(),
+            expected,
+            "primaries of the component of unit {}",
+            unit + 1
+        );
+    }
+}
+
+/// Whether all of these units hear each other, and nobody else.
+fn is_clean(world: &World, component: &[usize]) -> bool {
+    component.iter().all(|a| {
+        (0..world.units.len()).filter(|b| a != b).all(|b| {
+            if component.contains(&b) {
+                world.connected(*a, b)
+            } else {
+                world.separated(*a, b)
+            }
+        })
+    })
+}
+
+fn can_serve(world: &World, index: usize, members: usize) -> bool {
+    let unit = &world.units[index];
+    let monitored = usize::from(world.options.links > 1);
+    let linked = unit.carriers[monitored..].iter().any(|up| *up) || members > 1;
+    unit.forwards && linked && unit.role() != Some(Role::Maintenance)
+}

@@ -1,0 +1,140 @@
+//! The users: clients that open, use and close connections to one server behind the cluster.
+
+use std::net::Ipv4Addr;
+
+use packet::Tuple;
+use packet::tcp::{ACK, FIN, SYN, Segment};
+use session::Direction;
+
+use crate::random::Random;
+
+/// Connections that there can be at a time. Odd ones are TCP, the others UDP.
+const CONNECTIONS: u16 = 40;
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// What clients are hidden behind.
+const HIDDEN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const WINDOW: u16 = 60_000;
+
+/// What one of a connection's ends sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet {
+    pub(crate) connection: u16,
+    /// As it arrives at the gateway.
+    pub(crate) tuple: Tuple,
+    pub(crate) direction: Direction,
+    /// None of a datagram.
+    pub(crate) segment: Option<Segment>,
+}
+
+impl Packet {
+    /// Whether a session may begin with it.
+    pub(crate) fn opens(&self) -> bool {
+        self.direction == Direction::Original
+            && self.segment.is_none_or(|segment| segment.flags == SYN)
+    }
+}
+
+/// How replies to a client arrive that is hidden behind this port.
+pub(crate) fn reply_tuple(original: &Tuple, port: u16) -> Tuple {
+    Tuple::v4(SERVER, 443, HIDDEN, port, original.protocol)
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Connection {
+    /// How many of its packets came through.
+    phase: u8,
+    /// Times that it was opened.
+    turn: u16,
+    /// The port that the server answers to.
+    port: u16,
+}
+
+/// All connections, as their ends see them.
+#[derive(Debug)]
+pub(crate) struct Users {
+    connections: Vec<Connection>,
+}
+
+impl Users {
+    pub(crate) fn new() -> Self {
+        Self {
+            connections: vec![Connection::default(); CONNECTIONS.into()],
+        }
+    }
+
+    /// What some user sends next.
+    pub(crate) fn packet(&self, random: &mut Random) -> Packet {
+        let number = u16::try_from(random.within(0..CONNECTIONS.into())).unwrap();
+        let connection = &self.connections[usize::from(number)];
+        let protocol = if number % 2 == 1 { 6 } else { 17 };
+        let client = Ipv4Addr::new(10, 0, 0, 1);
+        let original = Tuple::v4(client, 1_024 + number, SERVER, 443, protocol);
+        let (direction, segment) = if protocol == 6 {
+            connection.segment(random)
+        } else if connection.phase > 0 && random.chance(500) {
+            (Direction::Reply, None)
+        } else {
+            (Direction::Original, None)
+        };
+        let tuple = match direction {
+            Direction::Original => original,
+            Direction::Reply => reply_tuple(&original, connection.port),
+        };
+        Packet {
+            connection: number,
+            tuple,
+            direction,
+            segment,
+        }
+    }
+
+    /// It came through, hidden behind this port.
+    pub(crate) fn arrived(&mut self, packet: &Packet, port: u16) {
+        let connection = &mut self.connections[usize::from(packet.connection)];
+        connection.port = port;
+        connection.phase += 1;
+        let over = packet.segment.is_some() && connection.phase == LAST_PHASE;
+        if over || connection.phase == u8::MAX {
+            self.give_up(packet.connection);
+        }
+    }
+
+    /// It is over, in order or not.
+    pub(crate) fn give_up(&mut self, connection: u16) {
+        let connection = &mut self.connections[usize::from(connection)];
+        connection.phase = 0;
+        connection.turn += 1;
+    }
+}
+
+/// Three segments open a TCP connection, some carry data, three close it.
+const LAST_PHASE: u8 = 12;
+
+impl Connection {
+    fn segment(&self, random: &mut Random) -> (Direction, Option<Segment>) {
+        let client = u32::from(self.turn) * 1_000_000 + 1_000;
+        let server = client + 500_000;
+        let plain = |seq, ack, flags| Segment {
+            seq,
+            ack,
+            flags,
+            window: WINDOW,
+            ..Segment::default()
+        };
+        let (direction, segment) = match self.phase {
+            0 => (Direction::Original, plain(client, 0, SYN)),
+            1 => (Direction::Reply, plain(server, client + 1, SYN | ACK)),
+            9 => (
+                Direction::Original,
+                plain(client + 1, server + 1, FIN | ACK),
+            ),
+            10 => (Direction::Reply, plain(server + 1, client + 2, FIN | ACK)),
+            11 => (Direction::Original, plain(client + 2, server + 2, ACK)),
+            phase if phase == 2 || random.chance(500) => {
+                (Direction::Original, plain(client + 1, server + 1, ACK))
+            }
+            _ => (Direction::Reply, plain(server + 1, client + 1, ACK)),
+        };
+        (direction, Some(segment))
+    }
+}
