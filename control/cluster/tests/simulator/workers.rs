@@ -341,6 +341,8 @@ impl Workers {
                 for gone in displaced {
                     self.happened.push(Happened::Yielded(gone));
                     if primary {
+                        // All units settle it alike, so it is over everywhere.
+                        self.happened.push(Happened::Ended(gone));
                         self.notify(shard, Notice::Ended(gone.tuples[0], gone.version));
                     }
                 }
