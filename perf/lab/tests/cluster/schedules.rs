@@ -369,7 +369,8 @@ fn a_planned_failover_tells_its_steps_and_loses_no_packet() {
             let (primary, before) = site.lab.primary().unwrap();
             let view: FailoverView = site.ask(primary.id(), "cluster failover");
             let (now, after) = site.lab.primary().unwrap();
-            assert_eq!((Some(now.id()), after.term), (view.to, before.term + 1));
+            assert_eq!(Some(now.id()), view.to);
+            assert!(after.term > before.term, "{after:?}");
             let steps: Vec<&str> = view.steps.iter().map(|step| step.step.as_str()).collect();
             assert_eq!(steps, ["prepare", "drain", "promote"], "{view:?}");
             stream.wait_steady(stream.offered()).unwrap();
