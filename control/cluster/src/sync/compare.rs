@@ -20,7 +20,7 @@ use super::digest::digest_of;
 use super::frame::{self, DigestList};
 use super::peer::Peer;
 use super::repair::bit;
-use super::{Event, Output, Sync, units};
+use super::{Event, Output, Sync};
 use crate::{Delta, RangeSet, SessionSource, Time, UnitId};
 
 /// After a pass, until what the workers did during it was read from their rings.
@@ -211,7 +211,7 @@ impl Sync {
     /// Peers that have been behind for so long without taking anything in that somebody has to look.
     pub(super) fn watch_peers(&mut self) {
         let (now, streams) = (self.now, &self.streams);
-        for (unit, peer) in units().zip(&mut self.peers) {
+        for (unit, peer) in UnitId::all().zip(&mut self.peers) {
             let Some(peer) = peer.as_deref_mut().filter(|peer| peer.up) else {
                 continue;
             };

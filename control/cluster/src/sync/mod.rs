@@ -56,7 +56,9 @@ mod fingerprint;
 mod held;
 mod incoming;
 mod outgoing;
+mod output;
 mod peer;
+mod progress;
 mod queue;
 mod receive;
 mod repair;
@@ -69,7 +71,6 @@ pub mod record;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use packet::Tuple;
 use session::Version;
 
 use compare::Comparison;
@@ -77,8 +78,8 @@ pub use counters::Counters;
 use digest::Digests;
 use fingerprint::Fingerprints;
 pub use frame::Position;
-use incoming::Incoming;
 use outgoing::Outgoing;
+pub use output::{Event, Lag, Malformed, Output};
 use peer::Peer;
 use queue::Pushed;
 use serve::Repair;
@@ -135,136 +136,6 @@ impl Default for Limits {
             mentioned: 16_000_000,
         }
     }
-}
-
-/// What the machine wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a frame.
-    Send {
-        /// For whom; `None` for all units.
-        to: Option<UnitId>,
-        /// At most [`frame::MAX_FRAME`] bytes.
-        body: Vec<u8>,
-    },
-    /// Make the table reflect a change of another unit, in the order of these outputs.
-    Apply {
-        /// Whose change.
-        from: UnitId,
-        /// The change.
-        delta: Delta,
-    },
-    /// Have the session with this original tuple, of which this unit is the owner, told to all in a newer
-    /// version: another unit has another state of the present one.
-    Restate {
-        /// How packets of its original direction arrive.
-        tuple: Tuple,
-    },
-    /// A wanted repair by this unit is complete.
-    Synced {
-        /// The unit whose state was copied.
-        from: UnitId,
-    },
-    /// Something that an operator may want to know.
-    Event(Event),
-}
-
-/// Something that an operator may want to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Segments of a peer were lost for good; a repair is asked for.
-    Gap {
-        /// Whose.
-        from: UnitId,
-        /// How many.
-        segments: u64,
-    },
-    /// A repair was begun for peers.
-    RepairBegun {
-        /// Which units asked for it or missed something, bit 0 for unit 1.
-        targets: u16,
-        /// How many of the 256 ranges.
-        ranges: u32,
-    },
-    /// A repair was sent.
-    RepairSent {
-        /// As it began.
-        targets: u16,
-        /// Sessions in it.
-        sessions: u64,
-    },
-    /// This unit's table differs from the primary's where nothing has changed for a while; the ranges are
-    /// asked for.
-    TablesDiffer {
-        /// The primary.
-        from: UnitId,
-        /// How many of the 256 ranges.
-        ranges: u32,
-        /// How many of the 65,536 buckets.
-        buckets: u32,
-    },
-    /// A peer is behind and takes nothing in.
-    PeerStuck {
-        /// Which.
-        peer: UnitId,
-        /// For how long.
-        silence: Duration,
-    },
-    /// A peer that was stuck takes changes in again, or has them all.
-    PeerMoves {
-        /// Which.
-        peer: UnitId,
-        /// How long it was stuck.
-        after: Duration,
-    },
-    /// A peer asked for by this unit copied its state here.
-    RepairReceived {
-        /// Whose state.
-        from: UnitId,
-        /// Sessions that were removed because it did not mention them.
-        swept: u64,
-    },
-}
-
-/// Why a frame was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// It ends early.
-    #[error("the frame ends in the middle of a field")]
-    Truncated,
-    /// It is longer than any frame may be.
-    #[error("the frame is longer than {} bytes", frame::MAX_FRAME)]
-    Oversized,
-    /// Bytes follow its end.
-    #[error("a record has bytes beyond its end")]
-    Surplus,
-    /// It speaks another version.
-    #[error("version {0} of the synchronisation format, this unit speaks {version}", version = frame::VERSION)]
-    ForeignVersion(u8),
-    /// Its kind is not known.
-    #[error("unknown kind of frame {0}")]
-    UnknownFrame(u8),
-    /// It has a record that must be understood and is not.
-    #[error("unknown record {0}, and it may not be skipped")]
-    UnknownRecord(u8),
-    /// A field has a value that it cannot have.
-    #[error("a field has an impossible value")]
-    BadValue,
-}
-
-/// How far a peer is behind this unit's streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Segments that it has not acknowledged.
-    pub segments: u64,
-    /// Changes in them, and those that wait.
-    pub deltas: u64,
-    /// Since when the oldest of them is on its way.
-    pub age: Duration,
-    /// Ranges to be repaired.
-    pub dirty: u32,
-    /// It takes nothing in.
-    pub stuck: bool,
 }
 
 /// Work left in the current turn.
@@ -586,107 +457,6 @@ impl Sync {
         self.whole
     }
 
-    /// True when every live peer holds all that was pushed so far.
-    #[must_use]
-    pub fn acknowledged_by_all(&self) -> bool {
-        let mut live = self.live_peers().peekable();
-        if live.peek().is_none() {
-            return true;
-        }
-        let sent = self.overflow.is_empty()
-            && self.repair.is_none()
-            && self.inherited.is_empty()
-            && self.streams.iter().all(|stream| stream.waiting() == 0);
-        sent && live.all(|(_, peer)| self.has_everything(peer))
-    }
-
-    /// Where the streams end, in a moment in which they have all that was pushed.
-    #[must_use]
-    pub fn ends(&self) -> Option<Vec<u64>> {
-        let all = self.overflow.is_empty()
-            && self.inherited.is_empty()
-            && self.streams.iter().all(|stream| stream.waiting() == 0);
-        all.then(|| self.streams.iter().map(Outgoing::next).collect())
-    }
-
-    /// True when a live peer holds all that was pushed before the streams [ended](Self::ends) there.
-    #[must_use]
-    pub fn holds(&self, unit: UnitId, ends: &[u64]) -> bool {
-        if !self.settings.session_sync {
-            return true;
-        }
-        let served = |repair: &Repair| repair.targets & 1 << unit.index() != 0;
-        let peer = self.peers[unit.index()].as_deref();
-        let Some(peer) = peer.filter(|peer| peer.up && !peer.fresh && peer.dirty.is_empty()) else {
-            return false;
-        };
-        let reached = peer.progress.iter().zip(ends);
-        !self.repair.as_ref().is_some_and(served)
-            && reached
-                .into_iter()
-                .all(|(progress, end)| progress.acked + 1 >= *end)
-    }
-
-    /// How far a peer is behind; nothing for one that was never up.
-    #[must_use]
-    pub fn lag(&self, unit: UnitId) -> Lag {
-        let Some(peer) = self.peers[unit.index()].as_deref() else {
-            return Lag::default();
-        };
-        let mut lag = Lag {
-            dirty: peer.dirty.len(),
-            stuck: peer.stuck.is_some(),
-            ..Lag::default()
-        };
-        for (stream, progress) in self.streams.iter().zip(&peer.progress) {
-            lag.segments += stream.next() - 1 - progress.acked;
-            lag.deltas += stream.waiting() as u64;
-            let held = (progress.acked + 1).max(stream.base())..stream.next();
-            for segment in held.filter_map(|number| stream.segment(number)) {
-                lag.deltas += u64::from(segment.deltas);
-                lag.age = lag.age.max(self.now.since(segment.first_sent));
-            }
-        }
-        lag
-    }
-
-    /// Where this unit's streams are.
-    pub fn positions(&self) -> impl Iterator<Item = Position> + '_ {
-        (0..self.settings.shards)
-            .zip(&self.streams)
-            .map(|(shard, stream)| Position {
-                shard,
-                next: stream.next(),
-                base: stream.base(),
-            })
-    }
-
-    /// Up to which segment each stream of a peer was applied.
-    pub fn applied(&self, unit: UnitId) -> impl Iterator<Item = u64> + '_ {
-        let peer = self.peers[unit.index()].as_deref();
-        peer.into_iter()
-            .flat_map(|peer| peer.streams.iter().map(Incoming::applied))
-    }
-
-    /// How far this unit's streams to a peer are, by shard: the last segment, and up to which the peer
-    /// acknowledged all.
-    pub fn sent_to(&self, unit: UnitId) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let peer = self.peers[unit.index()].as_deref();
-        let progress = peer.into_iter().flat_map(|peer| &peer.progress);
-        self.streams
-            .iter()
-            .zip(progress)
-            .map(|(stream, progress)| (stream.next() - 1, progress.acked))
-    }
-
-    /// How far the streams of a peer are here, by shard: the last segment that is known of, and up to
-    /// which all were applied.
-    pub fn received_from(&self, unit: UnitId) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let peer = self.peers[unit.index()].as_deref();
-        let streams = peer.into_iter().flat_map(|peer| &peer.streams);
-        streams.map(|stream| (stream.newest(), stream.applied()))
-    }
-
     /// What was counted since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -694,26 +464,10 @@ impl Sync {
     }
 
     fn live_peers(&self) -> impl Iterator<Item = (UnitId, &Peer)> {
-        units()
+        UnitId::all()
             .zip(&self.peers)
             .filter_map(|(unit, peer)| Some((unit, peer.as_deref()?)))
             .filter(|(_, peer)| peer.up)
-    }
-
-    fn holders_of_everything(&self) -> u16 {
-        let idle = self.overflow.is_empty() && self.streams.iter().all(|s| s.waiting() == 0);
-        let holders = self
-            .live_peers()
-            .filter(|(_, peer)| idle && !peer.fresh && self.has_everything(peer));
-        holders.fold(0, |mask, (unit, _)| mask | 1 << unit.index())
-    }
-
-    fn has_everything(&self, peer: &Peer) -> bool {
-        let acknowledged =
-            |(stream, progress): (&Outgoing, &peer::Progress)| progress.acked + 1 == stream.next();
-        // Who never copied a primary's state cannot have all of it.
-        let copied = !peer.fresh || self.primary != Some(self.settings.unit);
-        copied && peer.dirty.is_empty() && self.streams.iter().zip(&peer.progress).all(acknowledged)
     }
 
     /// Queues a change for all peers; without room the window moves on.
@@ -763,9 +517,4 @@ impl Sync {
 fn first_request(boot: Boot) -> u32 {
     let [a, b, c, d, ..] = boot.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
     u32::from_be_bytes([a, b, c, d]) >> 1
-}
-
-/// All units there can be.
-fn units() -> impl Iterator<Item = UnitId> {
-    UnitId::all()
 }

@@ -5,7 +5,7 @@ use super::incoming::{Arrival, Event as Item};
 use super::peer::Peer;
 use super::record::{Record, take_record};
 use super::repair::bit;
-use super::{Event, Malformed, Output, Sync, units};
+use super::{Event, Malformed, Output, Sync};
 use crate::range::bucket_of;
 use crate::{Boot, Delta, SessionSource, UnitId, range_of};
 
@@ -179,7 +179,7 @@ impl Sync {
             }
             self.reading = None;
         }
-        for unit in units() {
+        for unit in UnitId::all() {
             let shards = self.peers[unit.index()]
                 .as_deref()
                 .map_or(0, |peer| peer.streams.len());
@@ -234,7 +234,7 @@ impl Sync {
             Delta::Upsert { session, .. } if self.many_writers => Some(session.owner),
             _ => None,
         };
-        let units = units().zip(&mut self.peers);
+        let units = UnitId::all().zip(&mut self.peers);
         for (unit, peer) in units.filter_map(|(unit, peer)| Some((unit, peer.as_mut()?))) {
             for collection in &mut peer.collections {
                 // Whether an owner's session exists, nobody else can say.

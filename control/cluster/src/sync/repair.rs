@@ -22,7 +22,7 @@ use super::incoming::Begin;
 use super::peer::{Collection, Mentioned, Peer, Want};
 use super::receive::TERM_SHIFT;
 use super::serve::NEGLECT;
-use super::{Event, Output, Sync, frame, units};
+use super::{Event, Output, Sync, frame};
 use crate::range::bucket_of;
 use crate::{Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 
@@ -111,7 +111,7 @@ impl Sync {
         }
         let was_whole = self.whole;
         let continues = was_whole && self.continues(unit, term);
-        for (other, peer) in units().zip(&mut self.peers) {
+        for (other, peer) in UnitId::all().zip(&mut self.peers) {
             if let Some(peer) = peer {
                 peer.copied = false;
                 if other != unit && peer.want.as_ref().is_some_and(|want| want.needed) {
@@ -274,7 +274,7 @@ impl Sync {
     pub(super) fn ask(&mut self) {
         self.settle_suspects();
         let flushed = self.inherited.is_empty() && self.streams.iter().all(|s| s.waiting() == 0);
-        for unit in units() {
+        for unit in UnitId::all() {
             let Some(mut peer) = self.peers[unit.index()].take() else {
                 continue;
             };
@@ -415,7 +415,7 @@ impl Sync {
     /// Looks for stale sessions after repairs, a part of the table at a time.
     pub(super) fn sweep(&mut self, table: &dyn SessionSource) {
         let now = self.now;
-        for unit in units() {
+        for unit in UnitId::all() {
             let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
                 continue;
             };
@@ -527,7 +527,7 @@ impl Sync {
         let swept = std::mem::take(&mut self.swept);
         let event = Event::RepairReceived { from, swept };
         self.outbox.push_back(Output::Event(event));
-        for (owner, ranges) in units().zip(&collection.unsaid) {
+        for (owner, ranges) in UnitId::all().zip(&collection.unsaid) {
             if !ranges.is_empty() {
                 self.want(owner, *ranges, false);
             }

@@ -2,7 +2,7 @@
 
 use super::frame::{self, MAX_POSITIONS, MAX_RECEIPTS, Position, Receipt, Receipts};
 use super::peer::Peer;
-use super::{Output, Sync, units};
+use super::{Output, Sync};
 use crate::{Time, UnitId};
 
 /// A segment this many places behind one that arrived is taken for lost, not for reordered.
@@ -111,7 +111,7 @@ impl Sync {
 
     /// Sends again what live peers miss, and tells those that miss what is held no more.
     pub(super) fn retransmit(&mut self) {
-        for unit in units() {
+        for unit in UnitId::all() {
             let Some(mut peer) = self.peers[unit.index()].take() else {
                 continue;
             };
@@ -219,7 +219,7 @@ impl Sync {
     /// Sends acknowledgements of everything that is due.
     pub(super) fn acknowledge(&mut self) {
         let boot = self.settings.boot;
-        for (unit, peer) in units().zip(&mut self.peers) {
+        for (unit, peer) in UnitId::all().zip(&mut self.peers) {
             let Some(peer) = peer.as_deref_mut().filter(|peer| peer.up) else {
                 continue;
             };

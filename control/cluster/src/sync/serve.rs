@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::receive::TERM_SHIFT;
 use super::record::{Answers, RepairBegin};
 use super::repair::bit;
-use super::{Event, Output, Sync, units};
+use super::{Event, Output, Sync};
 use crate::{Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 
 /// A peer that misses something asks within a round trip. Where the acknowledgements were lost instead of
@@ -123,7 +123,7 @@ impl Sync {
         let overflow = std::mem::take(&mut self.overflow);
         let mut ranges = overflow;
         let (mut targets, mut answers) = (0, Vec::new());
-        for (unit, peer) in units().zip(&mut self.peers) {
+        for (unit, peer) in UnitId::all().zip(&mut self.peers) {
             let Some(peer) = peer else { continue };
             if !peer.up {
                 peer.soil(&overflow, self.now);
@@ -146,7 +146,7 @@ impl Sync {
         if targets == 0 {
             return;
         }
-        for (unit, peer) in units().zip(&mut self.peers) {
+        for (unit, peer) in UnitId::all().zip(&mut self.peers) {
             if let Some(peer) = peer.as_deref_mut().filter(|_| targets & bit(unit) != 0) {
                 peer.dirty = peer.dirty.difference(&ranges);
                 peer.fresh &= ranges != RangeSet::ALL;

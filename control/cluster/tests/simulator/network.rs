@@ -62,14 +62,18 @@ impl World {
                 Rc::make_mut(&mut payload)[position] ^= 1 << bit;
             }
             let delay = self.options.delay + self.random.within(0..self.options.jitter);
-            let what = What::Deliver {
-                from,
-                to,
-                link,
-                payload,
-            };
-            self.schedule(self.now + delay, what);
+            self.post(delay, from, to, link, payload);
         }
+    }
+
+    fn post(&mut self, delay: u64, from: usize, to: usize, link: u8, payload: Rc<Vec<u8>>) {
+        let what = What::Deliver {
+            from,
+            to,
+            link,
+            payload,
+        };
+        self.schedule(self.now + delay, what);
     }
 
     /// Somebody records the frame, and plays one that is older to everybody.
@@ -84,13 +88,7 @@ impl World {
         let delay = self.random.within(0..4 * SECOND);
         for to in (0..self.units.len()).filter(|to| *to != from) {
             let payload = Rc::clone(&payload);
-            let what = What::Deliver {
-                from,
-                to,
-                link,
-                payload,
-            };
-            self.schedule(self.now + delay, what);
+            self.post(delay, from, to, link, payload);
         }
     }
 

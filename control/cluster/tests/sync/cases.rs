@@ -8,7 +8,9 @@ use cluster::{Boot, Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 use packet::Tuple;
 use session::{Session, State, Version};
 
-use crate::world::{Faults, Table, World};
+use crate::faults::Faults;
+use crate::table::Table;
+use crate::world::World;
 
 fn unit(id: u8) -> UnitId {
     UnitId::new(id).unwrap()

@@ -4,12 +4,15 @@
 
 mod cases;
 mod corruption;
+mod faults;
+mod table;
 mod wire;
 mod world;
 
 use std::time::Duration;
 
-use world::{Faults, Random, World, tight_limits};
+use faults::{Faults, Random};
+use world::{World, tight_limits};
 
 /// Runs of each size of cluster; each is reproduced by its seed alone.
 const SEEDS: u64 = 1_200;

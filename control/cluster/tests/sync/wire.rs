@@ -13,7 +13,7 @@ use packet::Tuple;
 use proptest::prelude::*;
 use session::{Flags, Session, State, TcpSide, Tick, Version};
 
-use crate::world::Table;
+use crate::table::Table;
 
 fn unit(id: u8) -> UnitId {
     UnitId::new(id).unwrap()

@@ -11,8 +11,10 @@ use super::*;
 use crate::model::{Flags, State, TcpSide};
 use crate::tcp::{self, Invalid, Verdict};
 
+mod ageing;
 mod model;
 mod passage;
+mod remote;
 
 const NOW: Tick = Tick::START;
 const TERM: u32 = 1;
@@ -71,44 +73,6 @@ fn key(session: &Session, direction: Direction) -> Key {
 
 fn original(i: u32) -> Tuple {
     session(i).tuples[0]
-}
-
-#[test]
-fn a_provisional_session_gives_way_to_whatever_a_peer_says() {
-    let mut shard = shard(4);
-    // The reply is not known yet: the plain reverse stands for it.
-    let told = Session {
-        owner: 2,
-        ..session(1)
-    };
-    let provisional = Session {
-        tuples: [told.tuples[0], told.tuples[0].reversed()],
-        version: Version::PROVISIONAL,
-        last_seen: NOW,
-        ..told
-    };
-    let id = shard.insert(provisional, NOW).unwrap().id;
-    assert!(shard.is_provisional(id) && shard.session(id).is_provisional());
-    assert!(
-        !shard.retract(&provisional.tuples[1], Version(9)),
-        "not the original tuple"
-    );
-    let Applied::Inserted(displaced) = shard.apply(&told, 100, NOW) else {
-        panic!("a version that is told is newer");
-    };
-    assert_eq!(displaced.into_iter().collect::<Vec<_>>(), [provisional]);
-    assert_eq!(shard.len(), 1);
-    let hit = shard.lookup(&told.tuples[1]).unwrap();
-    assert!(!shard.is_provisional(hit.id()));
-    assert_eq!(shard.lookup(&provisional.tuples[1]), None);
-
-    let gone = session(2);
-    let provisional = Session {
-        version: Version::PROVISIONAL,
-        ..gone
-    };
-    shard.insert(provisional, NOW).unwrap();
-    assert!(shard.retract(&gone.tuples[0], gone.version));
 }
 
 #[test]
@@ -358,116 +322,6 @@ fn a_source_has_a_limit_and_gets_room_back() {
 }
 
 #[test]
-fn sessions_expire_when_idle_for_the_time_of_their_state() {
-    let timeouts = Timeouts::default();
-    let cases = [
-        (State::Unreplied, 30),
-        (State::Replied, 300),
-        (State::SynSent, 30),
-        (State::SynReceived, 30),
-        (State::Established, 7_440),
-        (State::FinWait, 240),
-        (State::TimeWait, 240),
-        (State::Reset, 240),
-    ];
-    for (state, seconds) in cases {
-        let mut shard = shard(2);
-        let idle = in_state(1, state);
-        shard.insert(idle, NOW).unwrap();
-        let due = NOW.plus(seconds * Tick::PER_SECOND);
-        let session = shard.session(SessionId(0));
-        assert_eq!(timeouts.remaining(&session, due), 0);
-        assert_eq!(age(&mut shard, Tick(due.0 - 1), Ageing::Normal), []);
-        assert_eq!(
-            age(&mut shard, due, Ageing::Normal),
-            [idle.tuples[0]],
-            "{state:?}"
-        );
-        assert_eq!((shard.len(), shard.statistics().expired), (0, 1));
-    }
-    assert_eq!(timeouts.of(State::Unreplied, 1), 300);
-    assert_eq!(timeouts.of(State::Replied, 58), 600);
-}
-
-#[test]
-fn packets_postpone_and_changes_of_state_shorten_the_time() {
-    let mut shard = shard(2);
-    let id = shard
-        .insert(in_state(1, State::Established), NOW)
-        .unwrap()
-        .id;
-    let hit = Hit::new(id, Direction::Original);
-    shard.touch(hit, NOW.plus(70_000));
-    assert_eq!(age(&mut shard, NOW.plus(144_399), Ageing::Normal), []);
-    let side = TcpSide {
-        end: 1,
-        max_end: 100,
-        max_window: 100,
-        scale: 15,
-        sack: false,
-    };
-    let known = Session {
-        tcp: [side; 2],
-        version: Version(99),
-        ..shard.session(id)
-    };
-    assert_eq!(
-        shard.apply(&known, 5_000, NOW.plus(144_399)),
-        Applied::Updated
-    );
-    let reset = Segment {
-        seq: 1,
-        flags: RST,
-        ..Segment::default()
-    };
-    assert_eq!(
-        shard.track(hit, &reset, NOW.plus(144_400), TERM),
-        Verdict::PassChanged
-    );
-    assert_eq!(age(&mut shard, NOW.plus(146_799), Ageing::Normal), []);
-    assert_eq!(age(&mut shard, NOW.plus(146_800), Ageing::Normal).len(), 1);
-}
-
-#[test]
-fn ageing_keeps_to_its_budget() {
-    let mut shard = shard(100);
-    for i in 0..100 {
-        shard.insert(session(i), NOW).unwrap();
-    }
-    let mut expired = 0;
-    for _ in 0..9 {
-        let looked = shard.age(NOW.plus(1_000), 11, |_| Ageing::Normal, |_, _| expired += 1);
-        assert_eq!(looked, 11);
-    }
-    assert_eq!(
-        shard.age(NOW.plus(1_000), 11, |_| Ageing::Normal, |_, _| expired += 1),
-        1
-    );
-    assert_eq!((expired, shard.len()), (100, 0));
-}
-
-#[test]
-fn what_another_unit_is_responsible_for_is_put_off_and_later_given_one_more_life() {
-    let mut shard = shard(1);
-    shard.insert(session(0), NOW).unwrap();
-    let due = NOW.plus(300);
-    assert_eq!(age(&mut shard, due, Ageing::Defer), []);
-    assert_eq!(age(&mut shard, due.plus(99), Ageing::Normal), []);
-    assert_eq!(age(&mut shard, due.plus(100), Ageing::Adopt), []);
-    assert_eq!(age(&mut shard, due.plus(399), Ageing::Adopt), []);
-    assert_eq!(age(&mut shard, due.plus(400), Ageing::Adopt), [original(0)]);
-    let statistics = shard.statistics();
-    assert_eq!(
-        (
-            statistics.deferred,
-            statistics.reprieved,
-            statistics.expired
-        ),
-        (1, 1, 1)
-    );
-}
-
-#[test]
 fn the_first_datagram_back_is_a_change() {
     let mut shard = shard(1);
     let id = shard.insert(session(0), NOW).unwrap().id;
@@ -579,126 +433,6 @@ fn tracking_stores_windows_states_and_versions() {
     assert_eq!((session.owner, session.tuples), (1, new.tuples));
     let statistics = shard.statistics();
     assert_eq!((statistics.tcp_out_of_window, statistics.half_open), (1, 0));
-}
-
-#[test]
-fn an_adopted_session_has_a_new_owner_a_newer_version_and_must_relearn() {
-    let mut shard = shard(2);
-    let tcp = shard
-        .insert(in_state(0, State::Established), NOW)
-        .unwrap()
-        .id;
-    let udp = shard.insert(session(1), NOW).unwrap().id;
-    for id in [tcp, udp] {
-        let before = shard.session(id);
-        shard.adopt(id, 5, 7, NOW.plus(50));
-        let after = shard.session(id);
-        assert_eq!((after.owner, after.last_seen), (5, NOW.plus(50)));
-        assert!(after.version > before.version && after.version.0 >> 40 == 7);
-        let relearn = Flags::RELEARN_ORIGINAL | Flags::RELEARN_REPLY;
-        assert_eq!(after.flags.has(relearn), id == tcp);
-    }
-}
-
-#[test]
-fn a_peers_session_replaces_older_ones_with_its_tuples_and_yields_to_newer() {
-    let mut shard = shard(4);
-    for i in [1, 2] {
-        shard
-            .insert(
-                Session {
-                    version: Version(10),
-                    ..session(i)
-                },
-                NOW,
-            )
-            .unwrap();
-    }
-    // One tuple of each.
-    let mut remote = Session {
-        version: Version(10),
-        ..session(1)
-    };
-    remote.tuples[1] = session(2).tuples[1];
-    assert_eq!(shard.apply(&remote, 100, NOW), Applied::Stale);
-    remote.version = Version(11);
-    let Applied::Inserted(displaced) = shard.apply(&remote, 100, NOW) else {
-        panic!("it is newer than both")
-    };
-    let mut tuples: Vec<_> = displaced
-        .into_iter()
-        .map(|session| session.tuples[0])
-        .collect();
-    tuples.sort();
-    assert_eq!(tuples, [original(1), original(2)]);
-    assert_eq!((shard.len(), shard.statistics().displaced), (1, 2));
-    assert_eq!(shard.apply(&remote, 100, NOW), Applied::Stale);
-    assert_eq!(shard.next_version(0), Version(12));
-    // It lives as long as the peer said.
-    assert_eq!(age(&mut shard, NOW.plus(99), Ageing::Normal), []);
-    assert_eq!(
-        age(&mut shard, NOW.plus(100), Ageing::Normal),
-        [original(1)]
-    );
-}
-
-#[test]
-fn units_agree_on_sessions_of_the_same_version() {
-    let one = Session {
-        version: Version(10),
-        ..session(1)
-    };
-    let mut two = Session {
-        version: Version(10),
-        ..session(2)
-    };
-    two.tuples[1] = one.tuples[1];
-    let survivor = |order: [Session; 2]| {
-        let mut shard = shard(4);
-        for session in order {
-            shard.apply(&session, 100, NOW);
-        }
-        assert_eq!(shard.len(), 1);
-        shard
-            .session(shard.lookup(&one.tuples[1]).unwrap().id())
-            .tuples
-    };
-    assert_eq!(survivor([one, two]), survivor([two, one]));
-}
-
-#[test]
-fn a_peers_removal_counts_unless_ours_is_newer() {
-    let mut shard = shard(2);
-    let session = Session {
-        version: Version(10),
-        ..session(1)
-    };
-    shard.insert(session, NOW).unwrap();
-    assert!(!shard.retract(&session.tuples[0], Version(9)));
-    assert!(
-        !shard.retract(&session.tuples[1], Version(10)),
-        "not the original direction"
-    );
-    assert!(shard.retract(&session.tuples[0], Version(10)));
-    assert!(!shard.retract(&session.tuples[0], Version(10)));
-    assert_eq!((shard.len(), shard.statistics().retracted_stale), (0, 3));
-}
-
-#[test]
-fn a_full_shard_makes_room_for_a_peers_session_by_eviction_alone() {
-    let mut shard = shard(1);
-    shard.insert(session(1), NOW).unwrap();
-    let Applied::Inserted(displaced) = shard.apply(&in_state(2, State::Established), 9, NOW) else {
-        panic!("a half-open session gives way")
-    };
-    assert_eq!(
-        displaced.into_iter().next().unwrap().tuples,
-        session(1).tuples
-    );
-    assert_eq!(
-        shard.apply(&in_state(3, State::Established), 9, NOW),
-        Applied::Full
-    );
 }
 
 #[test]
