@@ -129,6 +129,11 @@ pub enum Cause {
         /// What it is now.
         role: Role,
     },
+    /// Nobody reports the primary any more, and it has not been heard as primary here.
+    PrimaryUnreported {
+        /// Which.
+        primary: UnitId,
+    },
     /// Nobody reports the primary any more, and it has not proved itself to be no recording.
     PrimaryUnproven {
         /// Which.
@@ -201,6 +206,9 @@ impl fmt::Display for Cause {
             Self::PrimaryLeft { primary } => write!(f, "primary unit {primary} left"),
             Self::PrimaryStopped { primary, role } => {
                 write!(f, "primary unit {primary} became {role}")
+            }
+            Self::PrimaryUnreported { primary } => {
+                write!(f, "no unit reports unit {primary} as primary any more")
             }
             Self::PrimaryUnproven { primary } => {
                 write!(

@@ -20,9 +20,10 @@ pub(crate) struct Peer {
     pub(crate) boot: Boot,
     pub(crate) seal: Seal,
     pub(crate) window: Window,
-    /// Starts that are over. A start that was superseded never comes back, however it is echoed.
+    /// Starts that are over. They never come back, however they are echoed.
     retired: ArrayVec<Boot, 16>,
-    /// The start before this one, until this one is verified: it may be a recording, and that one live.
+    /// The start that was known before this one. Either may be a recording, even one that was made since our
+    /// start, and the other be live.
     before: Option<Box<Self>>,
     pub(crate) verified: bool,
     pub(crate) alive: bool,
@@ -88,7 +89,7 @@ impl Peer {
         let mut fresh = Self::new(self.unit, boot, seal, beat, self.links.len(), now);
         fresh.retired.clone_from(&self.retired);
         if self.verified {
-            fresh.before = Some(self);
+            fresh.keep(self);
         } else {
             fresh.retire(self.boot);
             fresh.before = self.before;
@@ -96,24 +97,41 @@ impl Peer {
         fresh
     }
 
-    /// Our start was echoed: this start is no recording, and the one before it is over.
-    pub(crate) fn verify(&mut self) {
-        self.verified = true;
-        if let Some(before) = self.before.take() {
-            self.retire(before.boot);
+    /// Keeps another start, which may go on, instead of the one before it.
+    fn keep(&mut self, mut other: Box<Self>) {
+        if let Some(over) = other.before.take() {
+            self.retire(over.boot);
         }
+        self.before = Some(other);
     }
 
-    /// The start before this one, if that was verified and this one was not.
+    /// Our start was echoed: this start is no recording from before ours.
+    pub(crate) const fn verify(&mut self) {
+        self.verified = true;
+    }
+
+    /// The start that was known before this one, if it was verified.
     pub(crate) fn before(&self, boot: Boot) -> Option<&Self> {
         self.before.as_deref().filter(|before| before.boot == boot)
     }
 
+    /// Whether the start before this one may go on: a later one always, an earlier one if this one proves
+    /// nothing or is silent.
+    pub(crate) const fn gives_way_to(&self, before: &Self) -> bool {
+        !self.trusted() || before.boot.0 > self.boot.0
+    }
+
     /// The start before this one goes on.
-    pub(crate) fn restored(&mut self) -> Option<Box<Self>> {
-        let mut before = self.before.take()?;
-        (before.alive, before.in_sync) = (false, false);
-        Some(before)
+    pub(crate) fn restored(mut self: Box<Self>) -> Box<Self> {
+        let Some(mut before) = self.before.take() else {
+            return self;
+        };
+        (before.alive, before.left, before.in_sync) = (false, false, false);
+        before.retired.clone_from(&self.retired);
+        if self.verified {
+            before.keep(self);
+        }
+        before
     }
 
     fn retire(&mut self, boot: Boot) {

@@ -53,7 +53,7 @@ impl Node {
         let primary = self
             .primary
             .and_then(|unit| self.peer(unit))
-            .filter(|peer| peer.trusted());
+            .filter(|peer| peer.trusted() && peer.claims_primary());
         let alive = self.peers.iter().flatten().filter(|peer| peer.alive);
         Heartbeat {
             term: self.term,

@@ -125,6 +125,8 @@ pub struct Node {
     primary: Option<UnitId>,
     /// When the reports of others about the primary run out.
     reported_until: Time,
+    /// The term in which they report it; 0 while it is heard.
+    reported_term: u32,
     capable_since: Time,
     listening_until: Time,
     /// Until when a cluster that is not this unit's counts as heard.
@@ -211,6 +213,7 @@ impl Node {
             term_from: None,
             primary: None,
             reported_until: Time(0),
+            reported_term: 0,
             capable_since: now,
             health: Health { healthy: 0, total },
             improving: None,

@@ -85,7 +85,7 @@ impl Node {
         }
     }
 
-    /// A frame of a verified start that another one, maybe a recording, had replaced: it goes on.
+    /// A frame of a verified start that another one, maybe a recording, had replaced: it goes on, if it may.
     fn accept_return(
         &mut self,
         link: LinkId,
@@ -93,14 +93,17 @@ impl Node {
         frame: &[u8],
         now: Time,
     ) -> Result<(), Rejection> {
-        let before = self.peer(header.unit).and_then(|p| p.before(header.boot));
+        let known = self.peer(header.unit).ok_or(Rejection::OldBoot)?;
+        let before = known.before(header.boot);
+        let before = before.filter(|before| known.gives_way_to(before));
         let before = before.ok_or(Rejection::OldBoot)?;
         if !before.window.is_fresh(header.sequence) {
             return Err(Rejection::Replayed);
         }
         let body = before.seal.open(header, frame)?;
         let slot = &mut self.peers[header.unit.index()];
-        *slot = slot.as_mut().and_then(|peer| peer.restored());
+        *slot = slot.take().map(Peer::restored);
+        self.sync.peer_down(header.unit);
         self.accept_body(link, header, &body, now)
     }
 

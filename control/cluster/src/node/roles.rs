@@ -172,10 +172,12 @@ impl Node {
                 // The hold-down is for a unit that may be alone. This one is not, and may be needed at
                 // once: whoever it would have waited for is in the cluster that it hears.
                 self.listening_until = self.listening_until.min(now);
+                self.reported_term = 0;
                 self.follow(primary, Cause::PrimaryFound { primary }, now)
             }
             Known::Reported { primary, by, until } => {
                 self.reported_until = until;
+                self.reported_term = self.peer(by).map_or(0, |peer| peer.beat.primary_term);
                 self.follow(primary, Cause::PrimaryReported { primary, by }, now)
             }
             Known::Unverified => self.wait_for_proof(now),
@@ -290,9 +292,9 @@ impl Node {
             return Some(Cause::HandedOver { by });
         }
         let mut ranking = self.ranking(now);
-        let heir = handing_over.and_then(|(_, heir)| heir);
-        if let Some(position) = ranking.iter().position(|unit| Some(*unit) == heir) {
-            let heir = ranking.remove(position);
+        if let Some(heir) = handing_over.and_then(|(_, heir)| heir) {
+            // Also one that is not heard here: the unit that hands over to it hears it.
+            ranking.retain(|unit| *unit != heir);
             ranking.insert(0, heir);
         }
         let rank = ranking.iter().position(|unit| *unit == own)?;
@@ -374,18 +376,22 @@ impl Node {
     }
 
     /// The primary that peers report though it is not heard here, by whom, and how long that holds: until
-    /// its last heartbeat to any of them is older than detection allows, so that believing them delays
-    /// no takeover. Not what the reported unit itself contradicts.
+    /// they say otherwise or their last heartbeat is older than detection allows. They say so as soon as they
+    /// do not hear it any more. To count from their last frame of it would add the delays of both ways. Not
+    /// what the reported unit itself contradicts.
     fn reported_primary(&self, now: Time) -> Option<(UnitId, UnitId, Time)> {
         let reports = self.trusted().filter_map(|peer| {
             let primary = peer.beat.primary?;
-            let until = peer.beat_at - peer.beat.primary_silence + peer.detection(&self.settings);
-            // What an unverified unit says proves nothing, but that it is primary fits the report.
-            let fits = |p: &Peer| p.alive && !p.verified && p.claims_primary();
-            let heard = self.peer(primary).filter(|p| p.alive || p.left);
-            let contradicted = heard.is_some_and(|p| !fits(p));
-            let holds = primary != self.settings.unit && !contradicted && now < until;
-            holds.then_some((peer.beat.primary_term, until, primary, peer.unit))
+            let detection = peer.detection(&self.settings);
+            let until = peer.beat_at + detection;
+            let term = peer.beat.primary_term;
+            // What an unverified unit says proves nothing, nor what was said before the promotion in that term
+            // and came late.
+            let contradicts = |p: &&Peer| p.verified && (p.alive || p.left) && p.beat.term >= term;
+            let contradicted = self.peer(primary).filter(contradicts).is_some();
+            let heard = peer.beat.primary_silence < detection;
+            let holds = primary != self.settings.unit && heard && !contradicted && now < until;
+            holds.then_some((term, until, primary, peer.unit))
         });
         reports
             .max()
@@ -400,6 +406,10 @@ impl Node {
         match self.peer(primary) {
             Some(peer) if peer.left => Cause::PrimaryLeft { primary },
             Some(peer) if peer.alive && peer.claims_primary() => Cause::PrimaryUnproven { primary },
+            // What it said itself is older than the report, which ran out.
+            Some(peer) if peer.alive && peer.beat.term < self.reported_term => {
+                Cause::PrimaryUnreported { primary }
+            }
             Some(peer) if peer.alive => Cause::PrimaryStopped {
                 primary,
                 role: peer.beat.role,

@@ -329,7 +329,8 @@ const TABLE: [Event; 17] = [
                 h.successor = UnitId::new(3);
             })
         },
-        [C, P, P, I, M],
+        // The other is not heard here, but may be by the one that yields.
+        [C, C, P, I, M],
     ),
     (
         "the peer leaves",
