@@ -109,7 +109,14 @@ impl RangeSet {
 
     /// The ranges in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=u8::MAX).filter(|range| self.contains(*range))
+        let words = [0, 64, 128, 192].into_iter().zip(self.0);
+        words.flat_map(|(first, mut word)| {
+            std::iter::from_fn(move || {
+                let bit = word.trailing_zeros();
+                word &= word.checked_sub(1)?;
+                Some(first + u8::try_from(bit).ok()?)
+            })
+        })
     }
 
     /// As on the wire: four big-endian words, range 0 in the lowest bit of the first.

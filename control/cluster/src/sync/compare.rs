@@ -89,8 +89,9 @@ impl Sync {
             return;
         }
         for _ in 0..FRAMES_PER_TURN {
+            let empty = |range| self.digests.is_empty(range);
             let quiet = |bucket| self.digests.quiet(bucket);
-            let (body, next) = frame::digests(self.settings.boot, targets, range, quiet);
+            let (body, next) = frame::digests(self.settings.boot, targets, range, empty, quiet);
             self.outbox.push_back(Output::Send { to: None, body });
             self.counters.digests_sent += 1;
             let Some(next) = next else { return };
@@ -130,6 +131,10 @@ impl Sync {
             return;
         }
         for theirs in list.iter() {
+            if theirs.is_empty() && self.digests.is_empty(theirs.range) {
+                self.counters.digests_compared += 256;
+                continue;
+            }
             let mut differences = 0;
             for (bucket, sum) in theirs.quiet_buckets() {
                 let Some(ours) = self

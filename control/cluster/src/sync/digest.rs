@@ -36,6 +36,8 @@ struct Pass {
     began: Time,
     /// By bucket: the sum of the hashes of its sessions.
     sums: Box<[u64]>,
+    /// Ranges that have sessions. Where tables are small most have none.
+    occupied: RangeSet,
 }
 
 impl Pass {
@@ -43,7 +45,24 @@ impl Pass {
         Self {
             began: Time(0),
             sums: vec![0; BUCKETS].into(),
+            occupied: RangeSet::EMPTY,
         }
+    }
+
+    fn begin(&mut self, now: Time) {
+        self.began = now;
+        for range in self.occupied.iter() {
+            let first = usize::from(range) << 8;
+            self.sums[first..first + 256].fill(0);
+        }
+        self.occupied = RangeSet::EMPTY;
+    }
+
+    fn add(&mut self, session: &Session) {
+        let bucket = bucket_of(&session.tuples[0]);
+        let [range, _] = bucket.to_be_bytes();
+        self.sums[usize::from(bucket)] ^= digest_of(session);
+        self.occupied.insert(range);
     }
 }
 
@@ -65,6 +84,8 @@ pub(super) struct Digests {
     /// By bucket and by range: when they were last touched.
     touched: Box<[Time]>,
     touched_ranges: [Time; 256],
+    /// By range: when anything in it was last touched.
+    stirred: [Time; 256],
 }
 
 impl Digests {
@@ -75,18 +96,21 @@ impl Digests {
             complete: None,
             touched: vec![Time(0); BUCKETS].into(),
             touched_ranges: [Time(0); 256],
+            stirred: [Time(0); 256],
         }
     }
 
     /// Something happens to a session of this bucket.
     pub(super) fn touch(&mut self, bucket: u16, now: Time) {
         self.touched[usize::from(bucket)] = now;
+        self.stirred[usize::from(bucket >> 8)] = now;
     }
 
     /// Something happened to unknown sessions of these ranges.
     pub(super) fn touch_ranges(&mut self, ranges: &RangeSet, now: Time) {
         for range in ranges.iter() {
             self.touched_ranges[usize::from(range)] = now;
+            self.stirred[usize::from(range)] = now;
         }
     }
 
@@ -105,8 +129,7 @@ impl Digests {
             return false;
         }
         let Some(mut cursor) = self.cursor.take() else {
-            self.building.began = now;
-            self.building.sums.fill(0);
+            self.building.begin(now);
             self.cursor = Some(Cursor {
                 shard: 0,
                 slot: 0,
@@ -125,8 +148,7 @@ impl Digests {
                 }
             }
             if let Some((session, _)) = table.read(cursor.shard, cursor.slot) {
-                let bucket = bucket_of(&session.tuples[0]);
-                self.building.sums[usize::from(bucket)] ^= digest_of(&session);
+                self.building.add(&session);
             }
             cursor.slot += 1;
         }
@@ -137,6 +159,14 @@ impl Digests {
     fn finish(&mut self) {
         let spare = self.complete.take().unwrap_or_else(Pass::empty);
         self.complete = Some(std::mem::replace(&mut self.building, spare));
+    }
+
+    /// Whether all buckets of a range are quiet, and without sessions as of the last complete pass.
+    pub(super) fn is_empty(&self, range: u8) -> bool {
+        self.complete.as_ref().is_some_and(|complete| {
+            let stirred = self.stirred[usize::from(range)];
+            !complete.occupied.contains(range) && stirred + QUIET < complete.began
+        })
     }
 
     /// The digest of a bucket as of the last complete pass, if it was quiet since.
@@ -298,6 +328,33 @@ mod tests {
         for bucket in 0..=u16::MAX {
             assert!(a.quiet(bucket).is_some());
             assert_eq!(a.quiet(bucket), b.quiet(bucket));
+        }
+    }
+
+    #[test]
+    fn a_range_is_empty_when_all_its_buckets_are_quiet_and_zero() {
+        let table = Table((0..200).map(session).collect());
+        let mut digests = Digests::new();
+        let mut now = Time(10_000_000_000);
+        digests.touch(0x0105, now);
+        let by_bucket = |digests: &Digests, range: u8| {
+            (0..=u8::MAX)
+                .all(|bucket| digests.quiet(u16::from_be_bytes([range, bucket])) == Some(0))
+        };
+        for pass_number in 0..4 {
+            // Sessions go, and the memory of passes is used again.
+            let table = Table(table.0[pass_number * 50..].to_vec());
+            pass(&mut digests, &table, &mut now);
+            now = now + INTERVAL;
+            let empty = (0..=u8::MAX).filter(|range| digests.is_empty(*range));
+            assert!((50..256).contains(&empty.count()));
+            for range in 0..=u8::MAX {
+                assert_eq!(
+                    digests.is_empty(range),
+                    by_bucket(&digests, range),
+                    "{range}"
+                );
+            }
         }
     }
 

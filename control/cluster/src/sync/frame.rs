@@ -172,6 +172,12 @@ pub struct RangeDigests<'a> {
 }
 
 impl RangeDigests<'_> {
+    /// Whether all buckets are quiet and without sessions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty() && self.quiet == RangeSet::ALL
+    }
+
     /// The quiet buckets and their digests.
     pub fn quiet_buckets(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
         let mut sums = self.sums.iter().peekable();
@@ -343,19 +349,25 @@ pub fn positions(boot: Boot, to: Option<UnitId>, list: &[Position]) -> Vec<u8> {
 }
 
 /// The digests of as many ranges as fit, from `first` on, and the range that follows them. `quiet` tells the
-/// digest of a bucket, if that can be compared.
+/// digest of a bucket, if that can be compared; `empty` that all of a range can, and none has sessions.
 #[must_use]
 pub fn digests(
     boot: Boot,
     targets: u16,
     first: u8,
+    empty: impl Fn(u8) -> bool,
     quiet: impl Fn(u16) -> Option<u32>,
 ) -> (Vec<u8>, Option<u8>) {
     let mut body = head(DIGESTS, None, boot, MAX_FRAME);
     body.extend(targets.to_be_bytes());
     let mut entry = Vec::with_capacity(MAX_RANGE);
     for range in first..=u8::MAX {
-        put_range(&mut entry, range, &quiet);
+        if empty(range) {
+            entry.clear();
+            entry.extend([range, ALL_QUIET, 0, 0]);
+        } else {
+            put_range(&mut entry, range, &quiet);
+        }
         if body.len() + entry.len() > MAX_FRAME {
             return (body, Some(range));
         }

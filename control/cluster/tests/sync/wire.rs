@@ -218,7 +218,7 @@ fn the_digests_of_two_ranges() {
     expected.extend([0x80, 0, 0, 0, 0, 0, 0, 0]);
     expected.extend([0, 0x0A, 0x0B, 0x0C, 0x0D, 255, 0, 0, 0, 1]);
     expected.extend([0xFF, 1, 0, 0]);
-    let (body, next) = frame::digests(boot, 0x8001, 0xFE, digest);
+    let (body, next) = frame::digests(boot, 0x8001, 0xFE, |_| false, digest);
     assert_eq!((&body, next), (&expected, None));
 
     let Content::Digests { targets, ranges } = frame::parse(&body).unwrap().content else {
@@ -249,7 +249,13 @@ fn digests_of_full_tables_take_a_frame_for_each_range() {
     let mut range = Some(0);
     let mut frames = 0;
     while let Some(first) = range {
-        let (body, next) = frame::digests(Boot(1), 1, first, |bucket| Some(u32::from(bucket) + 1));
+        let (body, next) = frame::digests(
+            Boot(1),
+            1,
+            first,
+            |_| false,
+            |bucket| Some(u32::from(bucket) + 1),
+        );
         assert!(body.len() <= MAX_FRAME && frame::parse(&body).is_ok());
         range = next;
         frames += 1;
