@@ -178,6 +178,9 @@ pub struct Sync {
     term: u32,
     /// Units that held all of this unit's state when it stepped down, bit 0 for unit 1.
     heirs: u16,
+    /// Units that lack something of what the last primary sent and this unit cannot pass on to them, as far
+    /// as it knows, bit 0 for unit 1.
+    behind: u16,
     /// The highest version pushed or applied.
     highest: Version,
     whole: bool,
@@ -238,6 +241,7 @@ impl Sync {
             last_primary: None,
             term: 0,
             heirs: 0,
+            behind: 0,
             highest: Version(0),
             whole: !settings.session_sync,
             whole_since: Time::NEVER,
@@ -273,6 +277,9 @@ impl Sync {
         self.known |= repair::bit(unit);
         self.live |= repair::bit(unit);
         self.calm_at = self.now + UNREST;
+        if self.last_primary.is_some_and(|(last, _)| last == unit) {
+            self.behind = 0;
+        }
         let slot = &mut self.peers[unit.index()];
         match slot {
             Some(peer) if peer.boot == boot => {

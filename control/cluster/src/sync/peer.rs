@@ -148,6 +148,8 @@ pub(super) struct Collection {
 pub(super) struct Mentioned {
     ranges: Box<[ByFingerprint<Version>; 256]>,
     sessions: usize,
+    /// By range: sessions of which it was said that they are gone, or that the table was seen to hold.
+    settled: [usize; 256],
 }
 
 impl Default for Mentioned {
@@ -155,6 +157,7 @@ impl Default for Mentioned {
         Self {
             ranges: Box::new(std::array::from_fn(|_| ByFingerprint::default())),
             sessions: 0,
+            settled: [0; 256],
         }
     }
 }
@@ -177,6 +180,24 @@ impl Mentioned {
     pub(super) fn newest(&self, range: u8, fingerprint: u64) -> Option<Version> {
         let range = &self.ranges[usize::from(range)];
         range.get(&fingerprint).copied()
+    }
+
+    /// One of the sessions of this range is gone, or in the table as it should be.
+    pub(super) const fn settle(&mut self, range: u8) {
+        self.settled[range as usize] += 1;
+    }
+
+    /// Ranges with a session that should be in the table and is not: one that was stale had its tuple. A
+    /// session that was settled twice may hide another one; digests find that.
+    pub(super) fn refused(&self) -> RangeSet {
+        let mut refused = RangeSet::EMPTY;
+        for (range, (sessions, settled)) in (0..=u8::MAX).zip(self.ranges.iter().zip(&self.settled))
+        {
+            if sessions.len() > *settled {
+                refused.insert(range);
+            }
+        }
+        refused
     }
 }
 

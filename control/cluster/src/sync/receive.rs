@@ -247,7 +247,7 @@ impl Sync {
                     collection.progress = self.now;
                 }
                 if unit != from || begun {
-                    collection.mention(range, fingerprint, delta.version(), limit);
+                    collection.mention(range, fingerprint, delta, limit);
                 }
             }
         }
@@ -296,22 +296,33 @@ impl Sync {
         self.suspect_since = self.suspect_since.min(self.now);
     }
 
-    /// Queues what a dead unit sent last and another survivor is not known to have.
-    pub(super) fn inherit(&mut self, dead: UnitId) {
+    /// Queues what a unit that is dead, or was primary, sent last and another survivor is not known to have.
+    pub(super) fn inherit(&mut self, from: UnitId) {
         let others: Vec<usize> = self
             .live_peers()
             .map(|(unit, _)| unit.index())
-            .filter(|unit| *unit != dead.index())
+            .filter(|unit| *unit != from.index())
             .collect();
-        let Some(peer) = self.peers[dead.index()].as_deref_mut() else {
+        let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
         };
+        let mut behind = !self.live;
         for (shard, stream) in (0_u16..).zip(&mut peer.streams) {
             let lowest = others.iter().map(|unit| stream.heard[*unit]).min();
             stream.release_retained(lowest.unwrap_or(u64::MAX));
             let retained = std::mem::take(&mut stream.retained);
+            let first = retained.front().map_or(stream.applied() + 1, |(n, _)| *n);
+            for unit in &others {
+                let applied = stream.applied();
+                let heard = &mut stream.heard[*unit];
+                behind |= u16::from(*heard + 1 < first) << unit;
+                *heard = applied.max(*heard);
+            }
             self.inherited
                 .extend(retained.into_iter().map(|(_, records)| (shard, records)));
+        }
+        if self.last_primary.is_some_and(|(last, _)| last == from) {
+            self.behind |= behind;
         }
     }
 

@@ -57,14 +57,18 @@ impl Collection {
         want.is_some_and(|want| want.needed && want.full && self.begin.answer != Some(want.id))
     }
 
-    /// Notes that a session exists.
-    pub(super) fn mention(&mut self, range: u8, fingerprint: u64, version: Version, limit: usize) {
+    /// Notes that a session exists, or is gone.
+    pub(super) fn mention(&mut self, range: u8, fingerprint: u64, delta: &Delta, limit: usize) {
         if !self.begin.ranges.contains(range) {
             return;
         }
-        if let Some(mentioned) = &mut self.mentioned
-            && mentioned.note(range, fingerprint, version) > limit
-        {
+        let Some(mentioned) = &mut self.mentioned else {
+            return;
+        };
+        if matches!(delta, Delta::Remove { .. }) {
+            mentioned.settle(range);
+        }
+        if mentioned.note(range, fingerprint, delta.version()) > limit {
             self.mentioned = None;
         }
     }
@@ -104,10 +108,15 @@ impl Sync {
 
     /// `unit` is primary in `term`, since now.
     pub(super) fn follow(&mut self, unit: UnitId, term: u32) {
+        let predecessor = self.last_primary.map(|(last, _)| last);
         if unit == self.settings.unit {
-            self.keep_last_word(self.last_primary.map(|(unit, _)| unit));
+            self.keep_last_word(predecessor);
         } else if !self.many_writers {
             self.unsettled = RangeSet::EMPTY;
+        }
+        // The successor may have been in step and yet lack what its predecessor sent last, also one that lives.
+        if let Some(last) = predecessor.filter(|last| *last != unit) {
+            self.inherit(last);
         }
         let was_whole = self.whole;
         let continues = was_whole && self.continues(unit, term);
@@ -129,8 +138,10 @@ impl Sync {
                 self.want(unit, RangeSet::ALL, true);
             }
         }
-        for peer in self.peers.iter_mut().flatten().filter(|_| !same) {
-            peer.in_step = false;
+        if !same {
+            let peers = self.peers.iter_mut().flatten();
+            peers.for_each(|peer| peer.in_step = false);
+            self.behind = 0;
         }
         self.want_copies();
     }
@@ -139,8 +150,9 @@ impl Sync {
     /// and is asked for its own state after that. With a unit that is not whole nobody is in step.
     pub(super) fn offer(&mut self, unit: UnitId, whole: bool) {
         let (now, holds) = (self.now, self.highest > Version(0));
+        let in_time = whole && self.behind & bit(unit) == 0;
         let peer = self.peers[unit.index()].as_deref_mut();
-        if let Some(peer) = peer.filter(|peer| holds && !(whole && peer.in_step)) {
+        if let Some(peer) = peer.filter(|peer| holds && !(in_time && peer.in_step)) {
             peer.soil(&RangeSet::ALL, now);
             // It does not know that there is something to ask for.
             peer.dirty_since = now - NEGLECT;
@@ -438,12 +450,7 @@ impl Sync {
         collection: &mut Collection,
     ) -> bool {
         let begin = collection.begin;
-        let (Some((mut shard, mut slot)), Some(mentioned)) =
-            (collection.sweep, &collection.mentioned)
-        else {
-            return true;
-        };
-        if !begin.authoritative {
+        if !begin.authoritative || collection.mentioned.is_none() {
             return true;
         }
         let want = self.peers[from.index()]
@@ -458,6 +465,11 @@ impl Sync {
             Some(_) => return true,
             // It may be the primary still, once it is heard again.
             None => return false,
+        };
+        let (Some((mut shard, mut slot)), Some(mentioned)) =
+            (collection.sweep, &mut collection.mentioned)
+        else {
+            return true;
         };
         while shard < table.shards() {
             if slot >= table.slots(shard) {
@@ -478,6 +490,9 @@ impl Sync {
                 let newest = mentioned.newest(range, fingerprint);
                 let stale = newest.is_none() && session.version <= begin.floor;
                 let newer = newest.is_none_or(|newest| newest < session.version);
+                if newest.is_some_and(|newest| newest <= session.version) {
+                    mentioned.settle(range);
+                }
                 match self.judge(&session, from, of_primary) {
                     LastWord::Said if stale => self.sweep_out(from, &session),
                     LastWord::Of(owner) if stale => {
@@ -538,6 +553,9 @@ impl Sync {
         if collection.begin.authoritative && collection.begin.ranges == RangeSet::ALL {
             peer.fresh = false;
         }
+        let settled_by_primary = swept > 0 && !self.many_writers;
+        let mentioned = collection.mentioned.as_ref().filter(|_| settled_by_primary);
+        let refused = mentioned.map_or(RangeSet::EMPTY, Mentioned::refused);
         if swept > 0 && self.primary == Some(self.settings.unit) {
             // Swept on its predecessor's word; the others have to hear it from this unit.
             self.overflow = self.overflow.union(&collection.begin.ranges);
@@ -546,6 +564,9 @@ impl Sync {
             .want
             .take_if(|want| collection.begin.answer == Some(want.id));
         let Some(want) = answered else {
+            if !refused.is_empty() {
+                self.want(from, refused, false);
+            }
             return;
         };
         if self.many_writers && !collection.begin.authoritative {
@@ -558,7 +579,9 @@ impl Sync {
             peer.copied = true;
             peer.fresh = false;
         }
-        if want.needed {
+        if !refused.is_empty() {
+            self.want(from, refused, want.needed);
+        } else if want.needed {
             if self.primary == Some(from) {
                 self.become_whole();
             }
