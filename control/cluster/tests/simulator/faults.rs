@@ -171,7 +171,7 @@ impl World {
         let clock = self.units[index].time(self.now);
         let unit = &mut self.units[index];
         unit.carriers[link] = up;
-        if let Some(node) = unit.node.as_mut().filter(|_| unit.pace == Pace::Running) {
+        if let Some(node) = unit.node.as_mut().filter(|_| unit.pace.turns()) {
             node.handle_link(LinkId(u8::try_from(link).unwrap()), up, clock);
             self.drive(index);
         }
@@ -185,7 +185,7 @@ impl World {
         let clock = self.units[index].time(self.now);
         let unit = &mut self.units[index];
         unit.forwards = forwards;
-        if let Some(node) = unit.node.as_mut().filter(|_| unit.pace == Pace::Running) {
+        if let Some(node) = unit.node.as_mut().filter(|_| unit.pace.turns()) {
             node.handle_workers(forwards, clock);
             self.drive(index);
         }

@@ -2,7 +2,8 @@
 //! goes wrong is in `faults` and `network`, what must hold in `checks` and in `docs/protocol.md`.
 //!
 //! A run is drawn from one seed. A seed that fails prints the command that runs it again; with
-//! `SIMULATOR_TRACE=1` that tells what happened. `SIMULATOR_SEEDS=FROM..TO` chooses others.
+//! `SIMULATOR_TRACE=1` that tells what happened. `SIMULATOR_SEEDS=FROM..TO` chooses others,
+//! and `SIMULATOR_THREADS` how many run at a time.
 
 #![expect(
     clippy::unwrap_used,
@@ -101,11 +102,18 @@ fn chosen_seeds() -> Range<u64> {
     from.parse().expect("FROM is a number")..to.parse().expect("TO is a number")
 }
 
+fn threads() -> usize {
+    match std::env::var("SIMULATOR_THREADS") {
+        Ok(text) => text.parse().expect("SIMULATOR_THREADS is a number"),
+        Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
 #[test]
 fn seeds() {
     let seeds = chosen_seeds();
     let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

@@ -22,6 +22,13 @@ pub(crate) enum Pace {
     Slow(u64),
 }
 
+impl Pace {
+    /// Whether the control core gets on at all.
+    pub(crate) const fn turns(self) -> bool {
+        matches!(self, Self::Running | Self::Slow(_))
+    }
+}
+
 /// A frame that waits in a socket: who sent it, on which link, what is in it.
 pub(crate) type Waiting = (usize, u8, Rc<Vec<u8>>);
 
@@ -80,7 +87,7 @@ impl Unit {
 
     /// Its control core gets on.
     pub(crate) fn runs(&self) -> bool {
-        self.node.is_some() && matches!(self.pace, Pace::Running | Pace::Slow(_))
+        self.node.is_some() && self.pace.turns()
     }
 
     /// Its workers do.

@@ -349,6 +349,9 @@ impl Workers {
             }
             Applied::Stale if self.version(&new.tuples[0]) < Some(new.version) => {
                 self.happened.push(Happened::Yielded(*new));
+                if primary {
+                    self.happened.push(Happened::Ended(*new));
+                }
             }
             Applied::Updated | Applied::Stale | Applied::Full => {}
         }

@@ -131,9 +131,9 @@ fn is_true(world: &World, index: usize, transition: &Transition, first: bool) ->
     let monitored = usize::from(world.options.links > 1);
     match transition.cause {
         Cause::Started => first,
-        Cause::PrimaryFound { primary } | Cause::PrimaryReported { primary, .. } => {
-            primary != unit.id && ever(primary).was_primary
-        }
+        Cause::PrimaryFound { primary }
+        | Cause::PrimaryReported { primary, .. }
+        | Cause::PrimaryUnreported { primary } => primary != unit.id && ever(primary).was_primary,
         Cause::NoPrimary => !first,
         Cause::Alone => (0..world.units.len())
             .all(|other| !hears(world, index, other) || causes.ever[other].left),
@@ -147,7 +147,7 @@ fn is_true(world: &World, index: usize, transition: &Transition, first: bool) ->
             let started_anew = world.units[primary.index()].starts > 1;
             ever(primary).stepped_down || started_anew
         }
-        Cause::PrimaryUnproven { primary } => hears(world, index, primary.index()),
+        Cause::PrimaryUnproven { primary } => may_hear(world, index, primary.index()),
         Cause::HandedOver { by } => ever(by).yielded_to.contains(&unit.id),
         Cause::Overdue { expected } => expected != unit.id,
         Cause::Yielded { to, reason } => to != unit.id && calls_for(world, index, reason),
@@ -166,10 +166,17 @@ fn is_true(world: &World, index: usize, transition: &Transition, first: bool) ->
     }
 }
 
-/// Whether a frame of another unit was accepted so lately that it lives.
+/// Whether a frame of another unit was accepted so lately that it lives, by whatever clock.
 fn hears(world: &World, unit: usize, other: usize) -> bool {
     let heard = world.checks.causes.pasts[unit].heard[other];
     heard.is_some_and(|at| world.now < at + detection(world))
+}
+
+/// Whether it may live by a clock that is slow.
+fn may_hear(world: &World, unit: usize, other: usize) -> bool {
+    let detection = world.options.detection();
+    let heard = world.checks.causes.pasts[unit].heard[other];
+    heard.is_some_and(|at| world.now <= at + detection + detection / DRIFT)
 }
 
 /// The shortest time that may look like a detection time to a clock that drifts.
