@@ -129,7 +129,8 @@ impl Node {
             if known.boot > header.boot && (known.alive || !echoed) {
                 return Err(Rejection::OldBoot);
             }
-            if known.trusted() && !echoed {
+            // A farewell says nothing of the start that is known.
+            if known.trusted() && (!echoed || beat.leaving) {
                 return Err(Rejection::Unverified);
             }
         }

@@ -1,6 +1,7 @@
 //! What must hold after every step. The same in `docs/protocol.md`, in the same words.
 
 mod causes;
+mod planted;
 mod roles;
 mod sessions;
 

@@ -1,0 +1,232 @@
+//! Each check fails where something is wrong: here it is handed a run that was calm, and one mistake.
+
+use cluster::{Command, Delta};
+use session::{Session, Version};
+
+use super::Checks;
+use super::roles::Roles;
+use crate::options::{MS, Options, SECOND};
+use crate::random::Random;
+use crate::workers::Happened;
+use crate::world::World;
+
+/// Two units, users, and nothing that goes wrong.
+fn calm() -> World {
+    let mut random = Random::new(1);
+    let drawn = Options::draw(&mut random);
+    let options = Options {
+        units: 2,
+        links: 2,
+        preempt: false,
+        priorities: vec![100; 2],
+        interval: 100 * MS,
+        loss: 0,
+        duplicate: 0,
+        corrupt: 0,
+        record: 0,
+        delay: MS / 10,
+        jitter: 1,
+        drift: 0,
+        session_sync: true,
+        ring: 256,
+        turn: 1,
+        socket: 256,
+        gap: 40 * MS,
+        ..drawn
+    };
+    let mut world = World::new(options, random);
+    world.run_for(3 * SECOND + world.options.settle_bound());
+    world
+}
+
+/// A calm run: the primary, and the other unit.
+fn settled() -> (World, usize, usize) {
+    let world = calm();
+    let primary = world.units.iter().position(|unit| unit.is_primary());
+    let primary = primary.expect("one is primary");
+    assert!(!world.units[1 - primary].workers.contents().is_empty());
+    (world, primary, 1 - primary)
+}
+
+/// Both are primary, each alone, and all is settled.
+fn split() -> World {
+    let (mut world, ..) = settled();
+    world
+        .network
+        .cuts
+        .iter_mut()
+        .flatten()
+        .flatten()
+        .for_each(|cut| *cut = true);
+    world.disturbed = world.now;
+    world.run_for(world.options.settle_bound() + SECOND);
+    assert!(world.units.iter().all(|unit| unit.is_primary()));
+    world
+}
+
+/// Something that a unit holds.
+fn some_session(world: &World, unit: usize) -> Session {
+    let workers = &world.units[unit].workers;
+    let first = workers.contents().into_keys().next();
+    first
+        .and_then(|tuple| workers.get(&tuple))
+        .expect("it holds sessions")
+}
+
+#[test]
+#[should_panic(expected = "were both promoted in term 40")]
+fn two_units_in_one_term() {
+    let (mut world, primary, other) = settled();
+    world.disturbed = world.now;
+    Checks::promoted(&mut world, primary, 40);
+    Checks::promoted(&mut world, other, 40);
+}
+
+#[test]
+#[should_panic(expected = "promoted twice in term 40")]
+fn one_start_twice_in_one_term() {
+    let (mut world, primary, _) = settled();
+    Checks::promoted(&mut world, primary, 40);
+    Checks::promoted(&mut world, primary, 40);
+}
+
+#[test]
+#[should_panic(expected = "the term of unit 1 fell")]
+fn a_term_that_falls() {
+    let (mut world, ..) = settled();
+    let mut fresh = calm();
+    fresh.kill(0);
+    fresh.start(0, 0);
+    world.units[0].node = fresh.units[0].node.take();
+    Roles::term_never_falls(&mut world, 0);
+}
+
+#[test]
+#[should_panic(expected = "hear each other and stay primary")]
+fn two_that_hear_each_other_and_stay() {
+    let mut world = split();
+    // As far as the check can see they hear each other.
+    world.network.mend();
+    world.options.loss = 1_000;
+    world.disturbed = world.now;
+    world.run_for(60 * SECOND);
+}
+
+#[test]
+#[should_panic(expected = "primaries of the component")]
+fn two_primaries_when_all_must_be_settled() {
+    let mut world = split();
+    world.network.mend();
+    world.disturbed -= 1;
+    Checks::after_step(&mut world);
+}
+
+#[test]
+#[should_panic(expected = "the role moved")]
+fn a_role_that_goes_round() {
+    let (mut world, _, other) = settled();
+    world.disturbed = world.now;
+    for turn in 1..100 {
+        Checks::promoted(&mut world, other, turn * 16);
+    }
+}
+
+#[test]
+#[should_panic(expected = "changed its role in the quiet")]
+fn a_role_that_moves_in_the_quiet() {
+    let (mut world, primary, _) = settled();
+    Checks::demoted(&mut world, primary);
+}
+
+#[test]
+#[should_panic(expected = "though only a subordinate failed")]
+fn a_role_that_moves_when_a_subordinate_fails() {
+    let (mut world, primary, _) = settled();
+    world.checks.roles.frozen = true;
+    Checks::demoted(&mut world, primary);
+}
+
+#[test]
+#[should_panic(expected = "gives a cause that is none")]
+fn a_cause_that_never_was() {
+    let (mut world, primary, _) = settled();
+    world.disturbed = world.now;
+    let clock = world.units[primary].time(world.now);
+    // The unit says that it was told to; nobody told it as far as the check knows.
+    let node = world.units[primary].node.as_mut().expect("it runs");
+    node.handle_command(Command::Maintenance(true), clock)
+        .expect("there is a successor");
+    world.run_for(2 * SECOND);
+}
+
+#[test]
+#[should_panic(expected = "and does not have it")]
+fn an_acknowledgement_of_what_is_not_there() {
+    let (mut world, primary, _) = settled();
+    let held = some_session(&world, primary);
+    let session = Session {
+        version: Version(held.version.0 + 1_000),
+        ..held
+    };
+    let change = Delta::Upsert {
+        session,
+        remaining: 1,
+    };
+    world.checks.pushed(primary, &[(0, change)]);
+    Checks::acknowledged(&mut world, primary);
+}
+
+#[test]
+#[should_panic(expected = "and lost it")]
+fn something_acknowledged_that_is_removed() {
+    let (mut world, _, other) = settled();
+    let tick = world.units[other].tick(world.now);
+    let workers = &mut world.units[other].workers;
+    for (tuple, version) in workers.contents() {
+        workers.command(Delta::Remove { tuple, version });
+    }
+    workers.obey(false, tick);
+    Checks::tables_changed(&mut world, other);
+}
+
+#[test]
+#[should_panic(expected = "gave port")]
+fn a_port_that_is_taken() {
+    let (mut world, primary, other) = settled();
+    let held = some_session(&world, other);
+    let mut thief = held;
+    thief.tuples[0].src_port += 1_000;
+    world.units[primary]
+        .workers
+        .happened
+        .push(Happened::Opened(thief));
+    Checks::tables_changed(&mut world, primary);
+}
+
+#[test]
+#[should_panic(expected = "hold different sessions")]
+fn tables_that_differ_in_the_end() {
+    let (mut world, _, other) = settled();
+    let tuple = some_session(&world, other).tuples[0];
+    world.units[other].workers.clear(&tuple);
+    Checks::at_the_end(&world);
+}
+
+#[test]
+#[should_panic(expected = "was silent")]
+fn a_primary_that_announces_nothing() {
+    let (mut world, primary, _) = settled();
+    let term = world.units[primary].serving.take();
+    world.disturbed = world.now;
+    Checks::promoted(&mut world, primary, 400);
+    world.units[primary].serving = term;
+    Checks::at_the_end(&world);
+}
+
+#[test]
+fn a_calm_run_passes_every_check() {
+    let (mut world, ..) = settled();
+    world.busy = false;
+    world.run_for(10 * SECOND);
+    Checks::at_the_end(&world);
+}
