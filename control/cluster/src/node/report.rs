@@ -2,7 +2,7 @@
 
 use crate::peer::Peer;
 use crate::status::{LinkStatus, PeerLinkStatus, PeerStatus, Status};
-use crate::{Boot, LinkId, LinkKind, Node, Role, Settings, Time, UnitId};
+use crate::{Boot, Health, LinkId, LinkKind, Node, Role, Settings, Time, UnitId};
 
 impl Node {
     /// This unit and its peers, as it sees them.
@@ -44,6 +44,12 @@ impl Node {
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
+    }
+
+    /// Its monitored links, as far as they are believed.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        self.health
     }
 
     /// The highest term known; while primary, its own.

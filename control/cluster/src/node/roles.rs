@@ -418,10 +418,7 @@ impl Node {
                 primary,
                 silent: now.since(peer.last_heard),
             },
-            None => Cause::PrimaryDied {
-                primary,
-                silent: Duration::ZERO,
-            },
+            None => Cause::PrimaryUnreported { primary },
         }
     }
 

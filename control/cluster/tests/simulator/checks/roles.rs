@@ -26,6 +26,8 @@ pub(crate) struct Roles {
     moves: u32,
     /// That fault.
     fault: u64,
+    /// The last time that better links of some unit did not count yet: the longer the more often they failed.
+    doubted: u64,
     /// The roles when the components were looked at last, and the last fault by then.
     settled: (u64, Vec<Option<Role>>),
     /// No unit may become primary or cease to be.
@@ -41,6 +43,7 @@ impl Roles {
             dual_since: BTreeMap::new(),
             moves: 0,
             fault: 0,
+            doubted: 0,
             settled: (0, Vec::new()),
             frozen: false,
         }
@@ -133,6 +136,9 @@ impl Roles {
 
     pub(super) fn after_step(world: &mut World) {
         Self::one_of_two_steps_down(world);
+        if (0..world.units.len()).any(|unit| doubts_links(world, unit)) {
+            world.checks.roles.doubted = world.now;
+        }
         if is_quiet(world) && Self::have_changed(world) {
             one_primary_per_component(world);
         }
@@ -191,6 +197,15 @@ impl Roles {
     }
 }
 
+/// Whether a unit has links that it does not believe in yet.
+fn doubts_links(world: &World, index: usize) -> bool {
+    let unit = &world.units[index];
+    let monitored = usize::from(world.options.links > 1);
+    let up = unit.carriers[monitored..].iter().filter(|up| **up).count();
+    let node = unit.node.as_ref().filter(|_| unit.runs());
+    node.is_some_and(|node| usize::from(node.health().healthy) < up)
+}
+
 fn is_impaired(world: &World, unit: usize) -> bool {
     world.units[unit].pace != Pace::Running
 }
@@ -198,7 +213,8 @@ fn is_impaired(world: &World, unit: usize) -> bool {
 /// Nothing was disturbed for so long that all must be settled; and no frame is lost by chance.
 fn is_quiet(world: &World) -> bool {
     world.options.chance() == 0
-        && world.now > world.disturbed + world.options.settle_bound()
+        && world.now
+            > world.disturbed.max(world.checks.roles.doubted) + world.options.settle_bound()
         && !(0..world.units.len()).any(|unit| {
             world.units[unit].doomed.is_some() || matches!(world.units[unit].pace, Pace::Slow(_))
         })

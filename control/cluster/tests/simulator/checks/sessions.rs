@@ -9,6 +9,9 @@ use session::{Session, Version};
 use crate::workers::Happened;
 use crate::world::World;
 
+/// Bits of a version below its term.
+const TERM_SHIFT: u32 = 40;
+
 /// What a unit told its peers, in its order.
 type Told = Vec<(Tuple, Version)>;
 
@@ -29,6 +32,10 @@ pub(super) struct Sessions {
     /// By unit: sessions that it has not because another has one of their tuples, in a later version: two
     /// primaries that did not hear each other had gone different ways.
     superseded: Vec<BTreeMap<Tuple, Version>>,
+    /// A unit was primary in a term again, while others held what an earlier start of it had written in that
+    /// term: it could not know of it. What both wrote has no order, so that neither side's sessions can be
+    /// promised to win.
+    unordered: bool,
 }
 
 impl Sessions {
@@ -42,7 +49,22 @@ impl Sessions {
             held: vec![BTreeMap::new(); units],
             ended: BTreeMap::new(),
             superseded: vec![BTreeMap::new(); units],
+            unordered: false,
         }
+    }
+
+    /// A unit becomes primary in a term.
+    pub(super) fn promoted(world: &mut World, unit: usize, term: u32) {
+        let wrote = |version: &Version| version.0 >> TERM_SHIFT == u64::from(term);
+        let others = world
+            .units
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != unit);
+        let known = others
+            .into_iter()
+            .any(|(_, other)| other.node.is_some() && other.workers.contents().values().any(wrote));
+        world.checks.sessions.unordered |= known;
     }
 
     pub(super) fn started(&mut self, unit: usize) {
@@ -63,7 +85,7 @@ impl Sessions {
     /// Notes what each peer that has the same primary acknowledged to this unit, and that it has it.
     pub(super) fn acknowledged(world: &mut World, writer: usize) {
         let told = world.checks.sessions.writers[writer].told.len();
-        if !world.options.session_sync || told == 0 {
+        if !world.options.session_sync || told == 0 || world.checks.sessions.unordered {
             return;
         }
         for index in (0..world.units.len()).filter(|index| *index != writer) {
@@ -73,7 +95,7 @@ impl Sessions {
             };
             let lag = node.synchronisation().lag(peer.id);
             let lacks = lag.segments + lag.deltas + u64::from(lag.dirty);
-            if lacks > 0 || !agree(world, writer, index) {
+            if lacks > 0 || !agree(world, writer, index) || !has_all_of_primary(world, index) {
                 continue;
             }
             let promised = &mut world.checks.sessions.writers[writer].promised[index];
@@ -153,8 +175,9 @@ impl Sessions {
         if world.units[unit].workers.version(tuple) >= Some(promised) {
             return;
         }
+        let sessions = &world.checks.sessions;
         assert!(
-            world.checks.sessions.is_over(unit, tuple, promised),
+            sessions.unordered || sessions.is_over(unit, tuple, promised),
             "unit {} acknowledged {tuple:?} in {promised:?} and lost it",
             unit + 1
         );
@@ -163,6 +186,9 @@ impl Sessions {
 
     /// **Nobody's NAT port is used twice.**
     fn port_is_free(world: &World, unit: usize, session: &Session) {
+        if world.checks.sessions.unordered {
+            return;
+        }
         let [original, reply] = &session.tuples;
         for other in (0..world.units.len()).filter(|other| *other != unit) {
             let Some(holder) = world.units[other].workers.get(reply) else {
@@ -200,6 +226,23 @@ impl Sessions {
             );
         }
     }
+}
+
+/// Whether the primary that a unit follows has nothing that this unit lacks. Who was stopped counts itself as
+/// synced until it hears what it missed.
+fn has_all_of_primary(world: &World, unit: usize) -> bool {
+    let followed = world.units[unit].node.as_ref().and_then(Node::primary);
+    let Some((primary, _)) = followed.filter(|(primary, _)| *primary != world.units[unit].id)
+    else {
+        return followed.is_some();
+    };
+    world.units[primary.index()]
+        .node
+        .as_ref()
+        .is_some_and(|node| {
+            let lag = node.synchronisation().lag(world.units[unit].id);
+            lag.segments + lag.deltas + u64::from(lag.dirty) == 0
+        })
 }
 
 /// Whether two units that hear each other hold the sessions of one primary, each as far as it knows.
