@@ -122,6 +122,21 @@ fn two_primaries_when_all_must_be_settled() {
 }
 
 #[test]
+#[should_panic(expected = "nobody serves in the component")]
+fn a_role_that_nobody_has_while_frames_are_lost() {
+    let (mut world, ..) = settled();
+    // Nobody may take the role before it has listened for a day.
+    world.options.loss = 1;
+    world.options.holddown = 86_400 * SECOND;
+    for unit in 0..2 {
+        world.kill(unit);
+        world.start(unit, 0);
+    }
+    world.options.holddown = SECOND;
+    world.run_for(60 * SECOND);
+}
+
+#[test]
 #[should_panic(expected = "the role moved")]
 fn a_role_that_goes_round() {
     let (mut world, _, other) = settled();

@@ -12,6 +12,9 @@ use crate::world::World;
 /// links or priority then give way to the best, and one that dies of what had been done to it before.
 const MOVES: u32 = 4;
 
+/// Time from one look at who serves to the next.
+const LOOK: u64 = 100 * MS;
+
 #[derive(Debug)]
 pub(crate) struct Roles {
     /// By term: who was promoted in it, in which starts.
@@ -28,6 +31,10 @@ pub(crate) struct Roles {
     fault: u64,
     /// The last time that better links of some unit did not count yet: the longer the more often they failed.
     doubted: u64,
+    /// By unit: since when nobody of its component is primary though somebody could be.
+    vacant: Vec<Option<u64>>,
+    /// When that was looked at last.
+    looked: u64,
     /// The roles when the components were looked at last, and the last fault by then.
     settled: (u64, Vec<Option<Role>>),
     /// No unit may become primary or cease to be.
@@ -44,6 +51,8 @@ impl Roles {
             moves: 0,
             fault: 0,
             doubted: 0,
+            vacant: vec![None; units],
+            looked: 0,
             settled: (0, Vec::new()),
             frozen: false,
         }
@@ -142,6 +151,28 @@ impl Roles {
         if is_quiet(world) && Self::have_changed(world) {
             one_primary_per_component(world);
         }
+        if world.now >= world.checks.roles.looked + LOOK {
+            world.checks.roles.looked = world.now;
+            Self::somebody_serves(world);
+        }
+    }
+
+    /// **Somebody serves.** Also while frames are lost by chance, which may make two believe each other dead.
+    fn somebody_serves(world: &mut World) {
+        let bound = 2 * world.options.settle_bound();
+        let from = world.disturbed.max(world.checks.roles.doubted);
+        for unit in 0..world.units.len() {
+            let since = world.checks.roles.vacant[unit].unwrap_or(world.now);
+            let vacant = is_vacant(world, unit).then_some(since);
+            world.checks.roles.vacant[unit] = vacant;
+            let lasts = vacant.map_or(0, |since| world.now.saturating_sub(since.max(from)));
+            assert!(
+                lasts <= bound,
+                "nobody serves in the component of unit {} for {} ms",
+                unit + 1,
+                lasts / MS
+            );
+        }
     }
 
     /// Whether anything happened to roles or between units since the components were looked at.
@@ -228,10 +259,7 @@ fn one_primary_per_component(world: &World) {
         if !world.units[unit].runs() {
             continue;
         }
-        let component: Vec<usize> = all
-            .clone()
-            .filter(|other| *other == unit || world.connected(unit, *other))
-            .collect();
+        let component = component_of(world, unit);
         if component[0] < unit || !is_clean(world, &component) {
             continue;
         }
@@ -249,6 +277,31 @@ fn one_primary_per_component(world: &World) {
             unit + 1
         );
     }
+}
+
+/// Whether nobody is primary among the units that this one and each other hear, though one can serve.
+fn is_vacant(world: &World, unit: usize) -> bool {
+    if !world.units[unit].runs() || world.units[unit].is_primary() {
+        return false;
+    }
+    let component = component_of(world, unit);
+    let troubled =
+        |member: &usize| is_impaired(world, *member) || world.units[*member].doomed.is_some();
+    is_clean(world, &component)
+        && !component.iter().any(troubled)
+        && !component
+            .iter()
+            .any(|member| world.units[*member].is_primary())
+        && component
+            .iter()
+            .any(|member| can_serve(world, *member, component.len()))
+}
+
+/// A unit that runs, and all that it hears and is heard by.
+fn component_of(world: &World, unit: usize) -> Vec<usize> {
+    (0..world.units.len())
+        .filter(|other| *other == unit || world.connected(unit, *other))
+        .collect()
 }
 
 /// Whether all of these units hear each other, and nobody else.
