@@ -1,5 +1,7 @@
 //! Every role against every event, with a peer whose heartbeats are written here.
 
+mod found;
+
 use std::time::Duration;
 
 use packet::Tuple;
@@ -474,130 +476,6 @@ fn a_sitting_primary_goes_above_a_higher_term_that_a_subordinate_knows() {
     bench.pass(50, |beat| beat.term = 40);
     assert_eq!((bench.node.role(), bench.node.term()), (P, 47));
     assert_eq!(bench.promotions(), 1);
-}
-
-/// Unit 3 hears unit 2 as primary in term 14.
-fn reports(beat: &mut Heartbeat) {
-    (beat.term, beat.primary, beat.primary_term) = (14, UnitId::new(2), 14);
-}
-
-/// Follows unit 2, which only unit 3 hears.
-fn told_by_another() -> Bench {
-    let mut bench = Bench::fresh();
-    bench.beat_of(3, PEER_BOOT, reports);
-    let cause = Cause::PrimaryReported {
-        primary: unit(2),
-        by: unit(3),
-    };
-    assert_eq!((bench.node.role(), bench.last_cause()), (S, cause));
-    bench
-}
-
-#[test]
-fn what_a_primary_said_before_its_promotion_does_not_contradict_a_report() {
-    // Seeds 3193, 3788, 4018, 4338, 5114 and 6724: the frame came late, or somebody had recorded it.
-    let mut bench = told_by_another();
-    bench.beat(|beat| (beat.role, beat.term) = (C, 13));
-    assert_eq!(bench.node.role(), S);
-    // Once nobody reports it any more, it is not said to have said anything.
-    bench.idle(20);
-    bench.beat(|beat| (beat.role, beat.term) = (C, 13));
-    bench.idle(10);
-    let ended = bench.node.transitions().rev().find(|t| t.from == S);
-    let cause = Cause::PrimaryUnreported { primary: unit(2) };
-    assert_eq!(ended.map(|t| t.cause), Some(cause));
-    // What it says later counts.
-    let mut bench = told_by_another();
-    bench.beat(|beat| (beat.role, beat.term) = (M, 14));
-    let cause = Cause::PrimaryStopped {
-        primary: unit(2),
-        role: M,
-    };
-    assert_eq!(bench.last_cause(), cause);
-}
-
-#[test]
-fn an_unverified_unit_contradicts_no_report() {
-    // Seed 10551: a recording from before this unit's start.
-    let mut bench = told_by_another();
-    bench.beat(|beat| {
-        (beat.role, beat.term) = (C, 14);
-        beat.heard.clear();
-    });
-    assert_eq!(bench.node.role(), S);
-}
-
-#[test]
-fn only_a_primary_that_is_heard_as_one_is_reported() {
-    // Seed 13235: a report was made of a report and of frames from before the promotion.
-    let mut bench = told_by_another();
-    bench.beat(|beat| (beat.role, beat.term) = (C, 13));
-    bench.idle(10);
-    assert_eq!((bench.node.role(), bench.sent().primary), (S, None));
-    bench.beat(|beat| (beat.role, beat.term) = (P, 14));
-    bench.idle(10);
-    assert_eq!(bench.sent().primary, UnitId::new(2));
-}
-
-#[test]
-fn a_report_counts_as_long_as_the_heartbeat_that_brings_it() {
-    // Seed 24883: the delays of both ways together were longer than the time of detection.
-    let mut bench = told_by_another();
-    for _ in 0..5 {
-        bench.beat_of(3, PEER_BOOT, |beat| {
-            reports(beat);
-            beat.primary_silence = Duration::from_millis(25);
-        });
-        bench.idle(20);
-        assert_eq!(bench.node.role(), S);
-    }
-    bench.idle(10);
-    assert_ne!(bench.node.role(), S);
-}
-
-#[test]
-fn who_does_not_hear_the_successor_leaves_the_role_to_it() {
-    // Seed 3685: the role moved on at each hand-over to it, without end.
-    let mut bench = Bench::in_role(S);
-    let yields = |beat: &mut Heartbeat| {
-        (beat.yielding, beat.eligible) = (true, false);
-        beat.successor = UnitId::new(3);
-    };
-    bench.pass(50, yields);
-    assert_eq!(bench.node.role(), C);
-    bench.beat(|beat| (beat.term, beat.primary, beat.primary_term) = (29, UnitId::new(3), 29));
-    assert_eq!(bench.node.role(), S);
-    let mut bench = Bench::in_role(S);
-    bench.pass(70, yields);
-    assert_eq!(bench.last_cause(), Cause::Overdue { expected: unit(3) });
-}
-
-#[test]
-fn a_start_that_a_recording_replaced_goes_on() {
-    // Seed 21012: the wall clock had gone back, and frames of the start before, which heard this unit and was
-    // not heard by it, were sent again.
-    let mut bench = Bench::in_role(P);
-    let later = Boot(PEER_BOOT.0 + (1 << 32));
-    let old = |bench: &Bench| bench.node.counters().rejected(Rejection::OldBoot);
-    bench.beat_of(2, later, |beat| beat.leaving = true);
-    assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
-    bench.beat_of(2, later, |_| {});
-    assert_eq!(bench.node.start_of(unit(2)), Some(later));
-    bench.beat(|_| {});
-    assert_eq!(old(&bench), 1, "the later one is heard");
-    bench.beat_of(2, later, |beat| beat.leaving = true);
-    bench.beat(|_| {});
-    assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
-    // The later one may be live too: it goes on where it was, and what it said before is refused.
-    let recorded = bench.frame_of(2, later, |_| {});
-    bench.node.handle_frame(LinkId(0), &recorded, bench.now);
-    assert_eq!(bench.node.start_of(unit(2)), Some(later));
-    bench.idle(30);
-    bench.beat(|_| {});
-    let refused = bench.node.handle_frame(LinkId(0), &recorded, bench.now);
-    assert_eq!(refused, Some(Rejection::Replayed));
-    assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
-    assert_eq!(old(&bench), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod cases;
 mod corruption;
 mod faults;
+mod found;
 mod table;
 mod wire;
 mod world;

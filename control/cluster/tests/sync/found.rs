@@ -1,0 +1,160 @@
+//! What seeds of the cluster's simulator found in synchronisation, each driven by what did it: what a seed runs
+//! changes with the simulator.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use cluster::sync::{Limits, Output, Sync, SyncSettings};
+use cluster::{Boot, Delta, Time, UnitId};
+use packet::Tuple;
+use session::{Session, State, Version};
+
+use crate::table::Table;
+
+fn unit(id: u8) -> UnitId {
+    UnitId::new(id).unwrap()
+}
+
+/// A unit with its table.
+struct Unit {
+    id: UnitId,
+    sync: Sync,
+    table: Table,
+}
+
+impl Unit {
+    fn new(id: u8) -> Self {
+        let mut sync = Sync::new(SyncSettings {
+            unit: unit(id),
+            boot: Boot(id.into()),
+            shards: 1,
+            session_sync: true,
+            limits: Limits::default(),
+        });
+        // What digests find later must be right before.
+        sync.compare_tables(false);
+        Self {
+            id: unit(id),
+            sync,
+            table: Table::new(1),
+        }
+    }
+
+    fn meets(&mut self, other: u8) {
+        self.sync.peer_up(unit(other), Boot(other.into()), 1);
+    }
+
+    fn holds(&mut self, session: &Session) {
+        let change = Delta::Upsert {
+            session: *session,
+            remaining: 300,
+        };
+        self.table.apply(&change);
+        self.sync.push(0, change);
+    }
+
+    fn turn(&mut self, now: Time) -> Vec<Vec<u8>> {
+        let outputs: Vec<Output> =
+            std::iter::from_fn(|| self.sync.poll(&self.table, now)).collect();
+        let frames = outputs.into_iter().filter_map(|output| match output {
+            Output::Send { body, .. } => Some(body),
+            Output::Apply { delta, .. } => {
+                self.table.apply(&delta);
+                None
+            }
+            _ => None,
+        });
+        frames.collect()
+    }
+}
+
+/// Half a second in which two units hear each other.
+fn exchange(a: &mut Unit, b: &mut Unit, now: &mut Time) {
+    for _ in 0..500 {
+        *now = *now + Duration::from_millis(1);
+        for frame in a.turn(*now) {
+            b.sync.handle(a.id, &frame, *now).unwrap();
+        }
+        for frame in b.turn(*now) {
+            a.sync.handle(b.id, &frame, *now).unwrap();
+        }
+    }
+}
+
+/// A client's session in term 1, hidden behind a port.
+fn session(client: u16, port: u16, count: u64) -> Session {
+    let (server, hidden) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(203, 0, 113, 1));
+    Session {
+        tuples: [
+            Tuple::v4(Ipv4Addr::new(10, 0, 0, 1), client, server, 443, 17),
+            Tuple::v4(server, 443, hidden, port, 17),
+        ],
+        version: Version(1 << 40 | count),
+        state: State::Replied,
+        owner: 1,
+        ..Session::default()
+    }
+}
+
+#[test]
+fn what_a_stale_session_refused_is_asked_for_again() {
+    // Seed 6999: a session with a port that a stale one had, in a later version, was not in the table of a unit
+    // that counted as whole.
+    let (mut a, mut b, mut now) = (Unit::new(1), Unit::new(2), Time(1_000_000_000));
+    a.holds(&session(1, 100, 1));
+    a.holds(&session(2, 200, 9));
+    b.table.apply(&Delta::Upsert {
+        session: session(3, 100, 5),
+        remaining: 300,
+    });
+    a.sync.primary(Some(a.id), 1, now);
+    a.meets(2);
+    b.meets(1);
+    b.sync.primary(Some(a.id), 1, now);
+    exchange(&mut a, &mut b, &mut now);
+    assert!(b.sync.synced());
+    assert_eq!(b.sync.counters().sessions_swept, 1);
+    assert_eq!(b.table.contents(), a.table.contents());
+}
+
+/// Unit 1 is primary and holds five sessions, of which unit 2 knows.
+fn pair() -> (Unit, Unit, Time) {
+    let (mut a, mut b, mut now) = (Unit::new(1), Unit::new(2), Time(1_000_000_000));
+    a.sync.primary(Some(a.id), 1, now);
+    a.meets(2);
+    b.meets(1);
+    b.sync.primary(Some(a.id), 1, now);
+    exchange(&mut a, &mut b, &mut now);
+    assert!(b.sync.synced());
+    (a, b, now)
+}
+
+fn open_five(a: &mut Unit) {
+    (1..6).for_each(|n| a.holds(&session(n, n, n.into())));
+}
+
+#[test]
+fn a_successor_is_told_what_its_living_predecessor_sent_last() {
+    // Seed 13684: the predecessor did not reach the successor any more, but this unit did both.
+    let (mut a, mut b, mut now) = pair();
+    b.meets(3);
+    open_five(&mut a);
+    exchange(&mut a, &mut b, &mut now);
+    b.sync.in_step(unit(3), true);
+    b.sync.primary(Some(unit(3)), 2, now);
+    b.turn(now);
+    assert_eq!(b.sync.counters().deltas_relayed, 5);
+}
+
+#[test]
+fn a_successor_that_was_away_is_given_everything() {
+    // Seed 21400: it was stopped, and counted as synced when it went on, but the primary was dead by then.
+    let (mut a, mut b, mut now) = pair();
+    open_five(&mut a);
+    exchange(&mut a, &mut b, &mut now);
+    b.meets(3);
+    b.sync.peer_down(unit(1));
+    b.sync.in_step(unit(3), true);
+    b.sync.primary(Some(unit(3)), 2, now);
+    assert_eq!(b.sync.lag(unit(3)).dirty, 256);
+}
