@@ -1,16 +1,16 @@
-//! Four requests to etcd's JSON gateway (`/v3`, of etcd 3.4 and later), one exchange each.
+//! The requests to etcd's JSON gateway (`/v3`, of etcd 3.4 and later), one exchange each.
 //!
 //! 64-bit numbers are texts in its JSON, keys and values are base64, and what is zero is left out.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use cluster::{LeaseHolder, UnitId};
+use cluster::{LeaseHolder, LeaseId, UnitId};
 use config::Endpoint;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,10 +18,6 @@ use tokio::net::TcpStream;
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 1 << 16;
-
-/// A lease at etcd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LeaseId(i64);
 
 /// Why an exchange brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +31,8 @@ pub(super) enum Failure {
     Late(Endpoint),
     #[error("{0}")]
     Http(#[from] hyper::Error),
-    #[error("it answered {0}")]
-    Refused(String),
+    #[error("it answered {0}: {1}")]
+    Refused(StatusCode, String),
     #[error("its answer makes no sense: {0}")]
     Answer(String),
 }
@@ -93,11 +89,13 @@ impl Etcd {
         Ok(kept.result.ttl)
     }
 
-    /// Gives a lease back, with all that is attached to it.
+    /// Ends a lease, with all that is attached to it. One that is gone counts as ended.
     pub(super) async fn revoke(&mut self, lease: LeaseId) -> Result<(), Failure> {
-        self.ask("/v3/lease/revoke", json!({ "ID": lease.0.to_string() }))
-            .await?;
-        Ok(())
+        let asked = self.ask("/v3/lease/revoke", json!({ "ID": lease.0.to_string() }));
+        match asked.await {
+            Ok(_) | Err(Failure::Refused(StatusCode::NOT_FOUND, _)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Writes this unit down as the primary, if nobody is; and says who is.
@@ -116,37 +114,25 @@ impl Etcd {
         Ok(if answer.succeeded {
             LeaseHolder::Own
         } else {
-            self.holder(&answer, Some(lease))
+            let mut found = answer.responses.iter().flat_map(|one| &one.range.entries);
+            self.holder(found.next(), Some(lease))
         })
     }
 
-    /// Removes this unit from where the primary is written, if it stands there; and says who does.
-    pub(super) async fn release(&mut self) -> Result<LeaseHolder, Failure> {
-        let transaction = json!({
-            "compare": [{
-                "target": "VALUE", "result": "EQUAL",
-                "key": self.key, "value": self.owner,
-            }],
-            "success": [{ "request_delete_range": { "key": self.key }}],
-            "failure": [{ "request_range": { "key": self.key }}],
-        });
-        let answer = self.transact(transaction).await?;
-        Ok(if answer.succeeded {
-            LeaseHolder::Nobody
-        } else {
-            self.holder(&answer, None)
-        })
+    /// Says who is written down as the primary.
+    pub(super) async fn look(&mut self) -> Result<LeaseHolder, Failure> {
+        let range: Range = read(self.ask("/v3/kv/range", json!({ "key": self.key })).await?)?;
+        Ok(self.holder(range.entries.first(), None))
     }
 
     async fn transact(&mut self, transaction: Value) -> Result<Transacted, Failure> {
         read(self.ask("/v3/kv/txn", transaction).await?)
     }
 
-    /// Who stands in the answer. This unit only with the lease that it has now: what is attached to an
-    /// earlier one goes with that.
-    fn holder(&self, answer: &Transacted, lease: Option<LeaseId>) -> LeaseHolder {
-        let mut found = answer.responses.iter().flat_map(|one| &one.range.entries);
-        let Some(entry) = found.next() else {
+    /// Who stands there. This unit only with the lease that it has now: what is attached to an earlier one
+    /// goes with that.
+    fn holder(&self, entry: Option<&Entry>, lease: Option<LeaseId>) -> LeaseHolder {
+        let Some(entry) = entry else {
             return LeaseHolder::Nobody;
         };
         if entry.value == self.owner && lease.is_some_and(|lease| lease.0 == entry.lease) {
@@ -197,7 +183,7 @@ impl Etcd {
         self.connection = Some(connection);
         if !status.is_success() {
             let text = String::from_utf8_lossy(&bytes);
-            return Err(Failure::Refused(format!("{status}: {}", text.trim())));
+            return Err(Failure::Refused(status, text.trim().to_owned()));
         }
         serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))
     }
@@ -343,11 +329,9 @@ mod tests {
 
     #[test]
     fn whoever_is_written_down_is_the_holder() {
-        let answer = |entries: Value| -> Transacted {
-            read(json!({ "responses": [{ "response_range": { "kvs": entries }}]})).unwrap()
-        };
+        let range = |entries: Value| -> Range { read(json!({ "kvs": entries })).unwrap() };
         let entry = |value: &str, lease: &str| json!([{ "value": base64(value.as_bytes()), "lease": lease }]);
-        let holder = |entries| etcd().holder(&answer(entries), Some(LeaseId(9)));
+        let holder = |entries| etcd().holder(range(entries).entries.first(), Some(LeaseId(9)));
         assert_eq!(holder(json!([])), LeaseHolder::Nobody);
         assert_eq!(holder(entry("3 17 gw-c", "9")), LeaseHolder::Own);
         let unit = |id| LeaseHolder::Other(UnitId::new(id));
