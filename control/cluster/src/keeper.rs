@@ -84,8 +84,8 @@ struct Kept {
 pub struct LeaseKeeper {
     wish: LeaseWish,
     kept: Option<Kept>,
-    /// A lease that is to end, and when it does so by itself.
-    ending: Option<(LeaseId, Time)>,
+    /// A lease that is to end.
+    ending: Option<LeaseId>,
     until: Time,
     holder: LeaseHolder,
     /// What is being asked, and since when.
@@ -181,11 +181,10 @@ impl LeaseKeeper {
 
     fn next_request(&mut self, now: Time) -> LeaseRequest {
         if let Some(kept) = self.kept.take_if(|kept| kept.claimed && !self.wish.hold) {
-            self.ending = Some((kept.lease, self.until));
+            self.ending = Some(kept.lease);
             self.holder = LeaseHolder::Unknown;
         }
-        self.ending = self.ending.filter(|(_, until)| now < *until);
-        if let Some((lease, _)) = self.ending {
+        if let Some(lease) = self.ending {
             return LeaseRequest::GiveBack(lease);
         }
         match self.kept {
@@ -265,8 +264,7 @@ impl LeaseKeeper {
     /// What to give back when the unit ends.
     pub fn leases(&self) -> impl Iterator<Item = LeaseId> {
         let kept = self.kept.map(|kept| kept.lease);
-        kept.into_iter()
-            .chain(self.ending.map(|(lease, _)| lease))
+        kept.into_iter().chain(self.ending)
     }
 }
 

@@ -312,8 +312,9 @@ impl Node {
                 .map_or(Time::NEVER, |(_, since)| since + self.hold(since)),
             self.hand_over_deadline(),
             self.rebalance_deadline(),
+            // Once that is over, the lease may still be waited for.
             self.vacancy
-                .map_or(Time::NEVER, |vacancy| vacancy.overdue_at),
+                .map_or(Time::NEVER, |vacancy| future(vacancy.overdue_at)),
             self.leaving.unwrap_or(Time::NEVER),
             if self.tells_neighbours() {
                 self.telling.deadline()

@@ -71,6 +71,7 @@ impl World {
             28 => self.give_wrong_key(unit),
             _ => {}
         }
+        self.witness_fault();
         self.wait();
     }
 
@@ -104,6 +105,8 @@ impl World {
         let unit = &mut self.units[index];
         unit.node = None;
         unit.serving = None;
+        unit.sends = false;
+        unit.courier = None;
         unit.pace = Pace::Running;
         unit.doomed = None;
         unit.socket.clear();
@@ -160,6 +163,7 @@ impl World {
         }
         self.read(index, usize::MAX);
         self.drive(index);
+        self.wake_courier(index);
         self.turn_soon(index);
     }
 
@@ -245,6 +249,7 @@ impl World {
         (options.loss, options.corrupt, options.record) = (0, 0, 0);
         options.jitter = options.jitter.min(options.interval / 2);
         self.network.mend();
+        self.heal_store();
         for unit in 0..self.units.len() {
             self.units[unit].doomed = None;
             self.resume(unit);

@@ -13,11 +13,13 @@
 mod checks;
 mod clock;
 mod faults;
+mod mistakes;
 mod network;
 mod options;
 mod random;
 mod unit;
 mod users;
+mod witness;
 mod workers;
 mod world;
 

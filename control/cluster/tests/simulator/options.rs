@@ -45,10 +45,26 @@ pub(crate) struct Options {
     pub(crate) socket: usize,
     /// The longest gap between two things that users do.
     pub(crate) gap: u64,
+    /// How long the lease of the witness lasts, if there is one.
+    pub(crate) witness: Option<u64>,
+    /// What is done wrong, to see that it is found.
+    pub(crate) mistake: Option<Mistake>,
+}
+
+/// What a unit does wrong, so that a check must fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    /// Workers do not look whether the unit still has the lease.
+    NoGate,
+    /// The lease counts from its answer, and for twice as long.
+    LateGate,
+    /// The lease is renewed for a control core that hangs.
+    HangingIsAlive,
 }
 
 impl Options {
     pub(crate) fn draw(r: &mut Random) -> Self {
+        let witness = draw_witness(r.branch("witness"));
         let units = match r.within(0..200) {
             0 => 16,
             1..3 => 8,
@@ -92,6 +108,8 @@ impl Options {
             turn: *r.pick(&[1, MS, 20 * MS]),
             socket: *r.pick(&[16, 64, 256]),
             gap: *r.pick(&[40 * MS, 120 * MS, 400 * MS]),
+            witness,
+            mistake: None,
         }
     }
 
@@ -118,6 +136,18 @@ impl Options {
     pub(crate) fn settle_bound(&self) -> u64 {
         let hold = self.holddown.max(SECOND);
         let ranks = 2 * self.detection() * self.units as u64;
-        2 * self.holddown + hold + 4 * SECOND + ranks + self.dual_bound()
+        2 * self.holddown + hold + 4 * SECOND + ranks + self.dual_bound() + self.lease_bound()
     }
+
+    /// What the witness adds to that: a lease that nobody gives back, kept for as long again for a state
+    /// machine that hangs, and what better units are waited for.
+    fn lease_bound(&self) -> u64 {
+        self.witness
+            .map_or(0, |life| (3 + 2 * self.units as u64) * life + 2 * SECOND)
+    }
+}
+
+fn draw_witness(mut r: Random) -> Option<u64> {
+    r.chance(250)
+        .then(|| *r.pick(&[SECOND, SECOND, 2 * SECOND, 3 * SECOND]))
 }

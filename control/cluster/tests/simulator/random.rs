@@ -15,6 +15,14 @@ impl Random {
         Self((z ^ (z >> 31)) | 1)
     }
 
+    /// A stream of its own: what is drawn there changes nothing here.
+    pub(crate) fn branch(&self, label: &str) -> Self {
+        let hash = label.bytes().fold(self.0, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        });
+        Self::new(hash)
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

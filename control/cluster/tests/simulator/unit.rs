@@ -8,6 +8,7 @@ use session::Tick;
 
 use crate::clock::Clock;
 use crate::options::MS;
+use crate::witness::Courier;
 use crate::workers::Workers;
 
 /// How a unit's process gets on.
@@ -44,6 +45,10 @@ pub(crate) struct Unit {
     pub(crate) forwards: bool,
     /// The term in which the workers were told to be primary.
     pub(crate) serving: Option<u32>,
+    /// What the workers were told when they looked last: that it is primary.
+    pub(crate) sends: bool,
+    /// How it speaks to the witness.
+    pub(crate) courier: Option<Courier>,
     /// Which of the keys it was given. Only units with the same one are a cluster.
     pub(crate) key: u8,
     pub(crate) starts: u64,
@@ -68,6 +73,8 @@ impl Unit {
             carriers: vec![true; links],
             forwards: true,
             serving: None,
+            sends: false,
+            courier: None,
             key: 0,
             starts: 0,
             socket: VecDeque::new(),

@@ -18,6 +18,7 @@ use crate::options::{MS, Options, SECOND};
 use crate::random::Random;
 use crate::unit::{Pace, Unit, Waiting};
 use crate::users::Users;
+use crate::witness::Store;
 use crate::workers::{Fate, Workers};
 
 /// Frames that a slow control core reads at a time.
@@ -54,6 +55,24 @@ pub(crate) enum What {
         unit: usize,
     },
     Traffic,
+    /// A unit's thread may have something to ask of the witness.
+    Ask {
+        unit: usize,
+        generation: u64,
+    },
+    /// What a unit asked is at the witness.
+    Request {
+        number: u64,
+    },
+    /// What the witness answered is at the unit.
+    Answer {
+        number: u64,
+    },
+    /// A unit waits for an answer no longer.
+    GiveUp {
+        unit: usize,
+        number: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -63,6 +82,7 @@ pub(crate) struct World {
     pub(crate) units: Vec<Unit>,
     pub(crate) network: Network,
     pub(crate) users: Users,
+    pub(crate) store: Store,
     /// The last time that anything but time and sessions happened.
     pub(crate) disturbed: u64,
     pub(crate) checks: Checks,
@@ -82,6 +102,7 @@ impl World {
             units: Vec::new(),
             network: Network::new(units, options.links),
             users: Users::new(),
+            store: Store::new(&options, random.branch("store")),
             disturbed: 0,
             checks: Checks::new(units),
             random,
@@ -175,6 +196,10 @@ impl World {
                 let next = self.now + self.random.within(MS..self.options.gap);
                 self.schedule(next, What::Traffic);
             }
+            What::Ask { unit, generation } => self.ask_again(unit, generation),
+            What::Request { number } => self.serve_request(number),
+            What::Answer { number } => self.take_answer(number),
+            What::GiveUp { unit, number } => self.give_up(unit, number),
         }
     }
 
@@ -234,6 +259,7 @@ impl World {
     pub(crate) fn drive(&mut self, index: usize) {
         let clock = self.units[index].time(self.now);
         let tick = self.units[index].tick(self.now);
+        self.take_lease(index);
         self.take_changes(index);
         loop {
             let unit = &mut self.units[index];
@@ -301,16 +327,18 @@ impl World {
                 self.note(index, || format!("promoted, term {term}"));
                 Checks::promoted(self, index, term);
                 self.units[index].serving = Some(term);
+                self.look_soon(index);
             }
             Action::Demote { role, term } => {
                 self.note(index, || format!("demoted to {role}, term {term}"));
                 Checks::demoted(self, index);
                 self.units[index].serving = None;
+                self.look_soon(index);
             }
             Action::RoleChanged { role, term } => {
                 self.note(index, || format!("now {role}, term {term}"));
             }
-            Action::Lease(_) => panic!("unit {} has no witness", index + 1),
+            Action::Lease(wish) => self.wish(index, wish),
             Action::Duty { .. }
             | Action::Distribute(_)
             | Action::Neighbours { .. }
@@ -325,6 +353,7 @@ impl World {
             Action::Event(event) => self.note(index, || event.to_string()),
             Action::Left => {
                 self.note(index, || "left".into());
+                self.leave_store(index);
                 self.restart(index);
                 return false;
             }
@@ -351,6 +380,7 @@ impl World {
         self.checks.started(index);
         self.disturbed = self.now;
         self.note(index, || format!("starts, boot {boot}, key {key}"));
+        self.start_courier(index);
         self.drive(index);
     }
 
@@ -391,7 +421,7 @@ impl World {
             config_hash: 1,
             software: "simulator".into(),
             session_sync: options.session_sync,
-            witness: None,
+            witness: options.witness.map(Duration::from_nanos),
             shards: 1 + u16::try_from(index % 2).unwrap(),
             schedule: Schedule::None,
             weight: 1,
@@ -406,6 +436,15 @@ impl World {
         self.schedule(at, What::Turn { unit: index, start });
     }
 
+    /// With a witness it counts when the workers hear of a role: their gate is closed at once.
+    fn look_soon(&mut self, index: usize) {
+        if self.options.witness.is_some() {
+            let start = self.units[index].starts;
+            let at = self.now + self.store.random.within(0..self.options.turn);
+            self.schedule(at, What::Turn { unit: index, start });
+        }
+    }
+
     /// The workers do what was wanted of them.
     fn turn(&mut self, index: usize) {
         let unit = &mut self.units[index];
@@ -413,6 +452,7 @@ impl World {
             return;
         }
         let (primary, tick) = (unit.serving.is_some(), unit.tick(self.now));
+        unit.sends = primary;
         unit.workers.obey(primary, tick);
         Checks::tables_changed(self, index);
     }

@@ -1,6 +1,6 @@
 //! Every change of a role has a cause in `why`, and the cause is true.
 
-use cluster::{Cause, Command, HandOver, Role, Transition, UnitId};
+use cluster::{Cause, Command, HandOver, LeaseHolder, Role, Transition, UnitId};
 
 use crate::world::World;
 
@@ -15,6 +15,8 @@ struct Past {
     maintenance_ended: bool,
     left: bool,
     was_primary: bool,
+    /// It heard nobody when it began to ask for the lease, which is why it did.
+    claimed_alone: bool,
     stepped_down: bool,
     yielded_to: Vec<UnitId>,
     /// By other unit: when a frame of it was accepted last.
@@ -70,6 +72,11 @@ impl Causes {
                 Command::Leave => past.left = true,
             }
         }
+    }
+
+    pub(super) fn claimed(world: &mut World, unit: usize) {
+        let alone = is_alone(world, unit);
+        world.checks.causes.pasts[unit].claimed_alone = alone;
     }
 
     /// **No role change without a cause in `why`.** Judges what is new there, and that the role is what
@@ -135,8 +142,7 @@ fn is_true(world: &World, index: usize, transition: &Transition, first: bool) ->
         | Cause::PrimaryReported { primary, .. }
         | Cause::PrimaryUnreported { primary } => primary != unit.id && ever(primary).was_primary,
         Cause::NoPrimary => !first,
-        Cause::Alone => (0..world.units.len())
-            .all(|other| !hears(world, index, other) || causes.ever[other].left),
+        Cause::Alone => past.claimed_alone || is_alone(world, index),
         Cause::Elected { of } => of >= 1 && usize::from(of) <= world.units.len(),
         Cause::PrimaryDied { primary, .. } => {
             let longest = past.silent[primary.index()];
@@ -158,12 +164,21 @@ fn is_true(world: &World, index: usize, transition: &Transition, first: bool) ->
         Cause::TermRaised { by } => by != unit.id,
         Cause::WorkersStopped => !unit.forwards,
         Cause::LinksLost => unit.carriers[monitored..].iter().all(|up| !up),
-        Cause::LeaseLost => false,
+        Cause::LeaseLost => unit.courier.as_ref().is_some_and(|courier| {
+            let told = courier.told;
+            told.holder != LeaseHolder::Own || told.until <= transition.time
+        }),
         Cause::Recovered => unit.forwards,
         Cause::MaintenanceBegun => past.maintenance_begun,
         Cause::MaintenanceEnded => past.maintenance_ended,
         Cause::Leaving => past.left,
     }
+}
+
+/// Whether a unit hears nobody who stays.
+fn is_alone(world: &World, unit: usize) -> bool {
+    let ever = &world.checks.causes.ever;
+    (0..world.units.len()).all(|other| !hears(world, unit, other) || ever[other].left)
 }
 
 /// Whether a frame of another unit was accepted so lately that it lives, by whatever clock.

@@ -1,6 +1,7 @@
 //! What must hold after every step. The same in `docs/protocol.md`, in the same words.
 
 mod causes;
+mod lease;
 mod planted;
 mod roles;
 mod sessions;
@@ -67,6 +68,11 @@ impl Checks {
         Roles::term_never_falls(world, unit);
     }
 
+    /// A unit began to ask for the lease of the witness.
+    pub(crate) fn claimed(world: &mut World, unit: usize) {
+        Causes::claimed(world, unit);
+    }
+
     /// A unit told its peers of changes.
     pub(crate) fn pushed(&mut self, unit: usize, changes: &[(u16, Delta)]) {
         self.sessions.pushed(unit, changes);
@@ -81,6 +87,7 @@ impl Checks {
     }
 
     pub(crate) fn after_step(world: &mut World) {
+        lease::one_transmits(world);
         Roles::after_step(world);
     }
 

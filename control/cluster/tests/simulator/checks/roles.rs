@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster::{Boot, Role};
 
+use super::lease;
 use crate::options::MS;
 use crate::unit::{Pace, Unit};
 use crate::world::World;
@@ -149,7 +150,11 @@ impl Roles {
             world.checks.roles.doubted = world.now;
         }
         if is_quiet(world) && Self::have_changed(world) {
-            one_primary_per_component(world);
+            if world.options.witness.is_some() {
+                lease::one_primary(world);
+            } else {
+                one_primary_per_component(world);
+            }
         }
         if world.now >= world.checks.roles.looked + LOOK {
             world.checks.roles.looked = world.now;
@@ -244,6 +249,7 @@ fn is_impaired(world: &World, unit: usize) -> bool {
 /// Nothing was disturbed for so long that all must be settled; and no frame is lost by chance.
 fn is_quiet(world: &World) -> bool {
     world.options.chance() == 0
+        && !world.store.slow
         && world.now
             > world.disturbed.max(world.checks.roles.doubted) + world.options.settle_bound()
         && !(0..world.units.len()).any(|unit| {
@@ -294,18 +300,24 @@ fn is_vacant(world: &World, unit: usize) -> bool {
             .any(|member| world.units[*member].is_primary())
         && component
             .iter()
-            .any(|member| can_serve(world, *member, component.len()))
+            .any(|member| can_serve(world, *member, component.len()) && may_lead(world, *member))
+}
+
+/// With a witness, of all components together one has a primary: one whose units reach it.
+fn may_lead(world: &World, unit: usize) -> bool {
+    let led = world.units.iter().any(|unit| unit.is_primary());
+    world.options.witness.is_none() || !led && world.store.answers(unit)
 }
 
 /// A unit that runs, and all that it hears and is heard by.
-fn component_of(world: &World, unit: usize) -> Vec<usize> {
+pub(super) fn component_of(world: &World, unit: usize) -> Vec<usize> {
     (0..world.units.len())
         .filter(|other| *other == unit || world.connected(unit, *other))
         .collect()
 }
 
 /// Whether all of these units hear each other, and nobody else.
-fn is_clean(world: &World, component: &[usize]) -> bool {
+pub(super) fn is_clean(world: &World, component: &[usize]) -> bool {
     component.iter().all(|a| {
         (0..world.units.len()).filter(|b| a != b).all(|b| {
             if component.contains(&b) {
@@ -317,7 +329,7 @@ fn is_clean(world: &World, component: &[usize]) -> bool {
     })
 }
 
-fn can_serve(world: &World, index: usize, members: usize) -> bool {
+pub(super) fn can_serve(world: &World, index: usize, members: usize) -> bool {
     let unit = &world.units[index];
     let monitored = usize::from(world.options.links > 1);
     let linked = unit.carriers[monitored..].iter().any(|up| *up) || members > 1;
