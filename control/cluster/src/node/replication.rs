@@ -101,6 +101,9 @@ impl Node {
             self.sync_primary = primary;
             let term = primary.map_or(self.term, |(_, term)| term);
             self.sync.primary(primary.map(|(unit, _)| unit), term, now);
+            if self.role == Role::Isolated {
+                self.sync.leave_no_heirs();
+            }
         }
     }
 

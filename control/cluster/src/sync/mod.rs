@@ -371,6 +371,12 @@ impl Sync {
         self.deadline = Time(0);
     }
 
+    /// This unit stepped down without handing over: more of its changes may come than it knew of then, and
+    /// whoever follows it did not hold them.
+    pub const fn leave_no_heirs(&mut self) {
+        self.heirs = 0;
+    }
+
     /// Whether every unit writes of the sessions that it owns, or only the primary writes.
     pub const fn many_writers(&mut self, many: bool) {
         self.many_writers = many;

@@ -17,6 +17,8 @@ struct Past {
     was_primary: bool,
     /// It heard nobody when it began to ask for the lease, which is why it did.
     claimed_alone: bool,
+    /// By other unit: it was not heard then.
+    claimed_without: Vec<bool>,
     stepped_down: bool,
     yielded_to: Vec<UnitId>,
     /// By other unit: when a frame of it was accepted last.
@@ -76,7 +78,10 @@ impl Causes {
 
     pub(super) fn claimed(world: &mut World, unit: usize) {
         let alone = is_alone(world, unit);
-        world.checks.causes.pasts[unit].claimed_alone = alone;
+        let unheard = (0..world.units.len()).map(|other| !hears(world, unit, other));
+        let unheard = unheard.collect();
+        let past = &mut world.checks.causes.pasts[unit];
+        (past.claimed_alone, past.claimed_without) = (alone, unheard);
     }
 
     /// **No role change without a cause in `why`.** Judges what is new there, and that the role is what
@@ -146,7 +151,8 @@ fn is_true(world: &World, index: usize, transition: &Transition, first: bool) ->
         Cause::Elected { of } => of >= 1 && usize::from(of) <= world.units.len(),
         Cause::PrimaryDied { primary, .. } => {
             let longest = past.silent[primary.index()];
-            longest >= detection(world) || !hears(world, index, primary.index())
+            let unheard = past.claimed_without.get(primary.index()) == Some(&true);
+            longest >= detection(world) || !hears(world, index, primary.index()) || unheard
         }
         Cause::PrimaryLeft { primary } => ever(primary).left,
         Cause::PrimaryStopped { primary, .. } => {
