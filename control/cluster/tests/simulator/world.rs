@@ -377,7 +377,7 @@ impl World {
         }
         node.handle_workers(unit.forwards, clock);
         unit.node = Some(node);
-        self.checks.started(index);
+        self.checks.started(index, self.now);
         self.disturbed = self.now;
         self.note(index, || format!("starts, boot {boot}, key {key}"));
         self.start_courier(index);

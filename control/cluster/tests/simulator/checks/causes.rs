@@ -10,6 +10,7 @@ const DRIFT: u64 = 400;
 /// What happened to a unit since it started.
 #[derive(Clone, Debug, Default)]
 struct Past {
+    started: u64,
     failover: bool,
     maintenance_begun: bool,
     maintenance_ended: bool,
@@ -49,9 +50,10 @@ impl Causes {
         }
     }
 
-    pub(super) fn started(&mut self, unit: usize) {
+    pub(super) fn started(&mut self, unit: usize, now: u64) {
         let units = self.pasts.len();
         self.pasts[unit] = Past {
+            started: now,
             heard: vec![None; units],
             silent: vec![0; units],
             ..Past::default()
@@ -60,7 +62,7 @@ impl Causes {
 
     pub(super) fn heard(&mut self, unit: usize, from: usize, now: u64) {
         let past = &mut self.pasts[unit];
-        let silent = past.heard[from].map_or(0, |before| now - before);
+        let silent = now - past.heard[from].unwrap_or(past.started);
         past.silent[from] = past.silent[from].max(silent);
         past.heard[from] = Some(now);
     }

@@ -30,9 +30,9 @@ impl Checks {
     }
 
     /// A unit starts with nothing.
-    pub(crate) fn started(&mut self, unit: usize) {
+    pub(crate) fn started(&mut self, unit: usize, now: u64) {
         self.roles.started(unit);
-        self.causes.started(unit);
+        self.causes.started(unit, now);
         self.sessions.started(unit);
     }
 
