@@ -32,6 +32,7 @@ fn calm() -> World {
         turn: 1,
         socket: 256,
         gap: 40 * MS,
+        witness: None,
         ..drawn
     };
     let mut world = World::new(options, random);
