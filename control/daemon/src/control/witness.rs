@@ -9,7 +9,11 @@ impl Control {
     /// Hands the latest answer of the witness to the state machine. The workers are told first: what a
     /// promotion sends must find the gate open.
     pub(super) fn take_lease(&mut self, now: Time) {
-        let Some(report) = self.witness.as_ref().and_then(|witness| witness.latest(now)) else {
+        let Some(report) = self
+            .witness
+            .as_ref()
+            .and_then(|witness| witness.latest(now))
+        else {
             return;
         };
         self.node.handle_witness(report, now);
