@@ -1,5 +1,7 @@
 //! What changes in the session table, and how the protocol reads the table.
 
+use std::ops::Range;
+
 use packet::Tuple;
 use session::{Session, Version};
 
@@ -50,6 +52,14 @@ pub trait SessionSource {
     fn slots(&self, shard: u16) -> u32;
     /// The session in a slot and its remaining [ticks](session::Tick), if the slot is in use.
     fn read(&self, shard: u16, slot: u32) -> Option<(Session, u32)>;
+    /// Shows the sessions in some slots of a shard, each with its slot, in the order of these.
+    fn scan(&self, shard: u16, slots: Range<u32>, show: &mut dyn FnMut(u32, &Session)) {
+        for slot in slots {
+            if let Some((session, _)) = self.read(shard, slot) {
+                show(slot, &session);
+            }
+        }
+    }
     /// The session with this original tuple.
     fn find(&self, original: &Tuple) -> Option<(Session, u32)>;
 }

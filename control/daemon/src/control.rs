@@ -264,6 +264,7 @@ impl Control {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.keep_house(now);
         }
+        self.outgoing.flush();
         self.node.next_deadline().min(self.housekeeping_due)
     }
 

@@ -11,6 +11,18 @@ use crate::host::Outlet;
 pub(crate) struct SyncQueues {
     pub(crate) receive: RxQueue,
     transmit: TxQueue,
+    /// What goes out with the next flush.
+    burst: Burst,
+}
+
+impl SyncQueues {
+    /// Sends what was gathered; returns how many frames found no room.
+    fn flush(&mut self) -> usize {
+        self.transmit.transmit(&mut self.burst);
+        let unsent = self.burst.len();
+        self.burst.clear();
+        unsent
+    }
 }
 
 /// Where the control core's frames leave.
@@ -20,7 +32,8 @@ pub(crate) struct Outgoing {
     inject: Producer<Injected>,
     /// By interface; none where workers have the queues.
     pub(crate) sync: Vec<Option<SyncQueues>>,
-    burst: Burst,
+    /// Sync interfaces have frames to flush.
+    gathered: bool,
     pub(crate) counters: OutgoingCounters,
 }
 
@@ -30,12 +43,16 @@ impl Outgoing {
         inject: Producer<Injected>,
         sync: Vec<Option<(RxQueue, TxQueue)>>,
     ) -> Self {
-        let queues = |(receive, transmit)| SyncQueues { receive, transmit };
+        let queues = |(receive, transmit)| SyncQueues {
+            receive,
+            transmit,
+            burst: Burst::new(),
+        };
         Self {
             pool,
             inject,
             sync: sync.into_iter().map(|pair| pair.map(queues)).collect(),
-            burst: Burst::new(),
+            gathered: false,
             counters: OutgoingCounters::default(),
         }
     }
@@ -50,7 +67,20 @@ impl Outgoing {
         buffer
     }
 
-    /// Sends a frame that is given in pieces.
+    /// Sends what was gathered for sync interfaces: one call of a driver, which for most of those is a system
+    /// call, for all of it.
+    pub(crate) fn flush(&mut self) {
+        if !std::mem::take(&mut self.gathered) {
+            return;
+        }
+        for queues in self.sync.iter_mut().flatten() {
+            if !queues.burst.is_empty() {
+                self.counters.control_transmit_full += queues.flush() as u64;
+            }
+        }
+    }
+
+    /// Sends a frame that is given in pieces; on a sync interface with the next flush.
     pub(crate) fn send_pieces(&mut self, interface: InterfaceId, pieces: &[&[u8]]) {
         let Some(mut mbuf) = self.pool.allocate() else {
             self.counters.control_no_buffers += 1;
@@ -76,11 +106,11 @@ impl Outlet for Outgoing {
 
     fn forward(&mut self, interface: InterfaceId, mbuf: Mbuf) {
         if let Some(Some(queues)) = self.sync.get_mut(interface.index()) {
-            // The burst is empty between calls, so the frame fits.
-            let _ = self.burst.push(mbuf);
-            if queues.transmit.transmit(&mut self.burst) == 0 {
-                self.counters.control_transmit_full += 1;
-                self.burst.clear();
+            // A full burst is flushed at once, so the frame fits.
+            let _ = queues.burst.push(mbuf);
+            self.gathered = true;
+            if queues.burst.is_full() {
+                self.flush();
             }
         } else if self.inject.push(Injected { interface, mbuf }).is_err() {
             self.counters.control_inject_full += 1;

@@ -1,6 +1,7 @@
 //! The session table as the control core and the operators read it: the lock-free readers of all
 //! shards, and the clock of their ticks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use cluster::{Delta, SessionSource};
@@ -128,6 +129,16 @@ impl SessionSource for Table {
         let session = self.get(shard, SessionId(slot))?;
         self.is_copied(&session)
             .then(|| (session, self.remaining(&session)))
+    }
+
+    fn scan(&self, shard: u16, slots: Range<u32>, show: &mut dyn FnMut(u32, &Session)) {
+        if let Some(reader) = self.readers.get(usize::from(shard)) {
+            reader.scan(slots.start, slots.end - slots.start, |id, session| {
+                if self.is_copied(&session) {
+                    show(id.0, &session);
+                }
+            });
+        }
     }
 
     fn find(&self, original: &Tuple) -> Option<(Session, u32)> {

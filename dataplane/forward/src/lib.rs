@@ -59,4 +59,4 @@ pub use rings::{
 };
 pub use route::{Hop, NextHop, Route, Routes};
 pub use snapshot::{HEARTBEAT_ETHERTYPE, Limits, Snapshot, SnapshotError, SnapshotSettings};
-pub use worker::{Now, Worker, WorkerParts};
+pub use worker::{COMMANDS_AT_ONCE, Now, Worker, WorkerParts, prefetch_commands};

@@ -53,6 +53,8 @@ mod table;
 
 use handover::Handover;
 
+pub use table::{COMMANDS_AT_ONCE, prefetch_commands};
+
 /// Frames that the control core may inject per turn.
 const INJECTED_PER_TURN: usize = 64;
 /// Changes of other cores to the shard per turn.

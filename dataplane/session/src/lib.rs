@@ -23,7 +23,7 @@ pub mod tcp;
 mod wheel;
 
 pub use key::Key;
-pub use memory::{Backing, Memory};
+pub use memory::{Backing, Memory, prefetch};
 pub use model::{Direction, Flags, Hit, Session, SessionId, State, TcpSide, Tick, Version};
 pub use packet::tcp::Segment;
 pub use reader::Reader;

@@ -238,7 +238,7 @@ const LINE: usize = 64;
 
 /// Asks for the cache line in which `target` begins.
 #[inline]
-pub(crate) fn prefetch<T>(target: &T) {
+pub fn prefetch<T>(target: &T) {
     prefetch_line(std::slice::from_ref(target), 0);
 }
 

@@ -22,7 +22,7 @@ use pair::{Cost, Pair, Protocol};
 ///
 /// Rows are cycles per change and millions of changes per second, of the sender's control core and of the
 /// receiver's, and what the receiver's worker spends on entering the change into its table. A change that
-/// needed a repair fails the run.
+/// needed a repair fails the run. Comparing is what a table costs at rest, for each of its slots.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SyncArgs {
     /// DPDK's memory and core.
@@ -65,24 +65,25 @@ pub fn run(args: &SyncArgs, report: &mut Report) -> Result<()> {
 
 type Step = fn(&mut Pair) -> Result<Cost>;
 
-/// What happens to the sessions of one run, in this order.
-const STEPS: [(&str, Step); 4] = [
-    ("begin", Pair::begin_all),
-    ("change", Pair::change_all),
-    ("are copied", Pair::copy_all),
-    ("end", Pair::end_all),
+/// What happens to the sessions of one run, in this order, and how many sides have a part in it.
+const STEPS: [(&str, Step, usize); 5] = [
+    ("begin", Pair::begin_all, 3),
+    ("change", Pair::change_all, 3),
+    ("are copied", Pair::copy_all, 3),
+    ("are compared", Pair::compare_all, 2),
+    ("end", Pair::end_all, 3),
 ];
 
 fn measure(args: &SyncArgs, sessions: u32, protocol: Protocol, report: &mut Report) -> Result<()> {
     let mut costs = STEPS.map(|_| Vec::new());
     for _ in 0..args.rounds {
         let mut pair = Pair::new(sessions, protocol, args.eal.memory())?;
-        for ((_, step), costs) in STEPS.iter().zip(&mut costs) {
+        for ((_, step, _), costs) in STEPS.iter().zip(&mut costs) {
             costs.push(step(&mut pair)?);
         }
     }
-    for ((what, _), costs) in STEPS.iter().zip(costs) {
-        for (side, cycles) in SIDES {
+    for ((what, _, sides), costs) in STEPS.iter().zip(costs) {
+        for (side, cycles) in &SIDES[..*sides] {
             let mut runs = costs.iter();
             let figure = repeated(costs.len(), Better::Less, || {
                 Ok(runs.next().map_or(f64::NAN, cycles))

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use session::Session;
 
-use super::digest::digest_of;
+use super::digest::hash_of;
 use super::frame::{self, DigestList};
 use super::peer::Peer;
 use super::repair::bit;
@@ -199,7 +199,7 @@ impl Sync {
                 && collection.begin.ranges.contains(range)
         });
         let (held, _) = overriding.then(|| table.find(&tuple)).flatten()?;
-        if held.version != session.version || digest_of(&held) == digest_of(session) {
+        if held.version != session.version || hash_of(&held) == hash_of(session) {
             return None;
         }
         self.counters.sessions_overridden += 1;

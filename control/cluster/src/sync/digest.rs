@@ -8,8 +8,10 @@
 //! Invariant: a bucket is quiet for a pass if nothing was sent, applied or lost in it from [`QUIET`] before the
 //! pass began until it is asked about.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use packet::Tuple;
 use session::Session;
 
@@ -21,12 +23,14 @@ use crate::{RangeSet, SessionSource, Time};
 const QUIET: Duration = Duration::from_secs(2);
 /// Time from the begin of one pass to that of the next, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Nanoseconds for each slot, so that a pass takes a twentieth of a core.
-const SLOT: u64 = 1_000;
+/// Nanoseconds for each slot: about twenty times what one takes, so that a pass is a twentieth of a core.
+const SLOT: u64 = 1_250;
 /// Time between two parts of a pass.
 const STEP: Duration = Duration::from_millis(1);
 /// Slots of one part, at most: who was stopped does not make up for it at once.
-const SLOTS_PER_STEP: u64 = 4_096;
+const SLOTS_PER_STEP: u32 = 4_096;
+/// Slots that are read together.
+const AT_ONCE: u32 = 32;
 /// Buckets of a table.
 const BUCKETS: usize = 1 << 16;
 
@@ -34,8 +38,8 @@ const BUCKETS: usize = 1 << 16;
 #[derive(Debug)]
 struct Pass {
     began: Time,
-    /// By bucket: the sum of the hashes of its sessions.
-    sums: Box<[u64]>,
+    /// By bucket: the sum of its sessions' digests.
+    sums: Box<[u32]>,
     /// Ranges that have sessions. Where tables are small most have none.
     occupied: RangeSet,
 }
@@ -58,11 +62,19 @@ impl Pass {
         self.occupied = RangeSet::EMPTY;
     }
 
-    fn add(&mut self, session: &Session) {
-        let bucket = bucket_of(&session.tuples[0]);
-        let [range, _] = bucket.to_be_bytes();
-        self.sums[usize::from(bucket)] ^= digest_of(session);
-        self.occupied.insert(range);
+    /// Adds the sessions of some slots, [`AT_ONCE`] at the most. Their sums are seldom in a cache: all are asked
+    /// for while the slots are read, and then written together.
+    fn add(&mut self, table: &dyn SessionSource, shard: u16, slots: Range<u32>) {
+        let mut read = ArrayVec::<(u16, u32), { AT_ONCE as usize }>::new();
+        table.scan(shard, slots, &mut |_, session| {
+            let bucket = bucket_of(&session.tuples[0]);
+            session::prefetch(&self.sums[usize::from(bucket)]);
+            read.push((bucket, digest_of(session)));
+        });
+        for (bucket, digest) in read {
+            self.sums[usize::from(bucket)] ^= digest;
+            self.occupied.insert(bucket.to_be_bytes()[0]);
+        }
     }
 }
 
@@ -137,20 +149,23 @@ impl Digests {
             });
             return false;
         };
-        let slots = now.0.saturating_sub(cursor.read_at.0) / SLOT;
+        let due = now.0.saturating_sub(cursor.read_at.0) / SLOT;
+        let mut left = u32::try_from(due).unwrap_or(u32::MAX).min(SLOTS_PER_STEP);
         cursor.read_at = now;
-        for _ in 0..slots.min(SLOTS_PER_STEP) {
-            while cursor.slot >= table.slots(cursor.shard) {
+        while left > 0 {
+            let slots = table.slots(cursor.shard);
+            if cursor.slot >= slots {
                 (cursor.shard, cursor.slot) = (cursor.shard + 1, 0);
                 if cursor.shard >= table.shards() {
                     self.finish();
                     return true;
                 }
+                continue;
             }
-            if let Some((session, _)) = table.read(cursor.shard, cursor.slot) {
-                self.building.add(&session);
-            }
-            cursor.slot += 1;
+            let end = slots.min(cursor.slot + left.min(AT_ONCE));
+            self.building.add(table, cursor.shard, cursor.slot..end);
+            left -= end - cursor.slot;
+            cursor.slot = end;
         }
         self.cursor = Some(cursor);
         false
@@ -175,18 +190,20 @@ impl Digests {
         let range = usize::from(bucket >> 8);
         let bucket = usize::from(bucket);
         let touched = self.touched[bucket].max(self.touched_ranges[range]);
-        (touched + QUIET < complete.began).then(|| {
-            let [a, b, c, d, e, f, g, h] = complete.sums[bucket].to_be_bytes();
-            u32::from_be_bytes([a, b, c, d]) ^ u32::from_be_bytes([e, f, g, h])
-        })
+        (touched + QUIET < complete.began).then(|| complete.sums[bucket])
     }
 }
 
-/// The hash of a session that digests sum up. Part of the wire format: twelve words, two by two, each pair
-/// multiplied to 128 bits after odd constants and what came before were added without carry, the halves
-/// likewise.
+/// The digest of a bucket with this session alone: the upper half of its hash without carry added to the lower.
+fn digest_of(session: &Session) -> u32 {
+    let [a, b, c, d, e, f, g, h] = hash_of(session).to_be_bytes();
+    u32::from_be_bytes([a, b, c, d]) ^ u32::from_be_bytes([e, f, g, h])
+}
+
+/// The hash of a session. Part of the wire format: twelve words, two by two, each pair multiplied to 128 bits
+/// after odd constants and what came before were added without carry, the halves likewise.
 #[must_use]
-pub(super) fn digest_of(session: &Session) -> u64 {
+pub(super) fn hash_of(session: &Session) -> u64 {
     const A: u64 = 0x9E37_79B9_7F4A_7C15;
     const B: u64 = 0xC2B2_AE3D_27D4_EB4F;
     let [original, reply] = session.tuples.each_ref().map(words);
@@ -311,7 +328,7 @@ mod tests {
 
     #[test]
     fn golden_digest() {
-        assert_eq!(digest_of(&session(1_024)), GOLDEN);
+        assert_eq!(hash_of(&session(1_024)), GOLDEN);
     }
 
     /// Computed apart from this crate, from the text of the protocol.

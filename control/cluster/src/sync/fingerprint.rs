@@ -3,7 +3,7 @@
 //! It multiplies and folds machine words (after wyhash). The key is secret, so nobody can aim sessions at
 //! each other's fingerprints; two of ten million share one with a probability of one in 300,000.
 
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 use packet::Tuple;
 
@@ -48,29 +48,6 @@ pub(super) fn fold(a: u64, b: u64) -> u64 {
     let [low, high] = [product, product >> 64].map(|half| half & u128::from(u64::MAX));
     u64::try_from(low ^ high).unwrap_or_default()
 }
-
-/// For maps by fingerprint, which is a hash already.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
-
-/// A map by fingerprint.
-pub(super) type ByFingerprint<V> = std::collections::HashMap<u64, V, BuildHasherDefault<Identity>>;
 
 #[cfg(test)]
 mod tests {

@@ -55,6 +55,7 @@ mod digest;
 mod fingerprint;
 mod held;
 mod incoming;
+mod mentioned;
 mod outgoing;
 mod output;
 mod peer;
@@ -64,6 +65,7 @@ mod receive;
 mod repair;
 mod send;
 mod serve;
+mod sweep;
 
 pub mod frame;
 pub mod record;

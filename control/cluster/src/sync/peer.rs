@@ -6,10 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use session::Version;
-
-use super::fingerprint::ByFingerprint;
 use super::incoming::{Begin, Incoming};
+use super::mentioned::Mentioned;
 use crate::{Boot, RangeSet, Time, UnitId};
 
 /// How far a peer is in one of this unit's streams.
@@ -140,65 +138,6 @@ pub(super) struct Collection {
     pub(super) inherited: bool,
     /// When the table shows everything that was handed out before it began.
     pub(super) visible: Time,
-}
-
-/// The newest version of each session that was mentioned. One map per range: what grows at a time is small, so
-/// that no heartbeat waits for it.
-#[derive(Debug)]
-pub(super) struct Mentioned {
-    ranges: Box<[ByFingerprint<Version>; 256]>,
-    sessions: usize,
-    /// By range: sessions of which it was said that they are gone, or that the table was seen to hold.
-    settled: [usize; 256],
-}
-
-impl Default for Mentioned {
-    fn default() -> Self {
-        Self {
-            ranges: Box::new(std::array::from_fn(|_| ByFingerprint::default())),
-            sessions: 0,
-            settled: [0; 256],
-        }
-    }
-}
-
-impl Mentioned {
-    /// Notes a session; returns how many there are.
-    pub(super) fn note(&mut self, range: u8, fingerprint: u64, version: Version) -> usize {
-        let sessions = &mut self.sessions;
-        let newest = self.ranges[usize::from(range)]
-            .entry(fingerprint)
-            .or_insert_with(|| {
-                *sessions += 1;
-                version
-            });
-        *newest = version.max(*newest);
-        *sessions
-    }
-
-    /// The newest version of a session that was mentioned.
-    pub(super) fn newest(&self, range: u8, fingerprint: u64) -> Option<Version> {
-        let range = &self.ranges[usize::from(range)];
-        range.get(&fingerprint).copied()
-    }
-
-    /// One of the sessions of this range is gone, or in the table as it should be.
-    pub(super) const fn settle(&mut self, range: u8) {
-        self.settled[range as usize] += 1;
-    }
-
-    /// Ranges with a session that should be in the table and is not: one that was stale had its tuple. A
-    /// session that was settled twice may hide another one; digests find that.
-    pub(super) fn refused(&self) -> RangeSet {
-        let mut refused = RangeSet::EMPTY;
-        for (range, (sessions, settled)) in (0..=u8::MAX).zip(self.ranges.iter().zip(&self.settled))
-        {
-            if sessions.len() > *settled {
-                refused.insert(range);
-            }
-        }
-        refused
-    }
 }
 
 /// Another unit.

@@ -1,5 +1,5 @@
-//! Whose state to follow, and repairs: wanting them, collecting them, sweeping after them. They are served
-//! in the module `serve`.
+//! Whose state to follow, and repairs: wanting them and collecting them. They are served in the module `serve`,
+//! and swept after in `sweep`.
 //!
 //! ```text
 //! asker                                         server
@@ -13,18 +13,17 @@
 //! asked again until a repair answers it; a gap in any stream of the server voids what was collected,
 //! and the asker asks anew. So a repair counts as received only if every segment of it was applied.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use session::{Session, Version};
+use session::Version;
 
 use super::incoming::Begin;
-use super::peer::{Collection, Mentioned, Peer, Want};
+use super::mentioned::Mentioned;
+use super::peer::{Collection, Peer, Want};
 use super::receive::TERM_SHIFT;
 use super::serve::NEGLECT;
-use super::{Event, Output, Sync, frame};
-use crate::range::bucket_of;
-use crate::{Delta, RangeSet, SessionSource, Time, UnitId, range_of};
+use super::{Output, Sync, frame};
+use crate::{Delta, RangeSet, Time, UnitId};
 
 /// After this a request is sent again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -53,7 +52,7 @@ impl Collection {
 
     /// Whether the primary began it without all that this unit has to give it before it asks, as `want`
     /// says. The one that answers covers everything, so nothing stale is overlooked.
-    fn is_premature(&self, want: Option<&Want>) -> bool {
+    pub(super) fn is_premature(&self, want: Option<&Want>) -> bool {
         want.is_some_and(|want| want.needed && want.full && self.begin.answer != Some(want.id))
     }
 
@@ -72,26 +71,6 @@ impl Collection {
             self.mentioned = None;
         }
     }
-}
-
-/// Who has the last word on a session, as seen in a repair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LastWord {
-    /// The unit that sent the repair.
-    Said,
-    /// This unit.
-    Own,
-    /// Another unit, which is alive.
-    Of(UnitId),
-    /// Not the unit that sent the repair.
-    None,
-}
-
-/// Takes the oldest repair that can be swept after.
-fn take_ended(collections: &mut VecDeque<Collection>, now: Time) -> Option<Collection> {
-    let ready = |c: &Collection| c.sweep.is_some() && now >= c.visible;
-    let position = collections.iter().position(ready)?;
-    collections.remove(position)
 }
 
 /// A unit's place in a set of units.
@@ -230,7 +209,7 @@ impl Sync {
     }
 
     /// This unit holds everything; what it repaired before, it repairs again with the last word.
-    fn become_whole(&mut self) {
+    pub(super) fn become_whole(&mut self) {
         self.whole = true;
         let unsettled = std::mem::take(&mut self.unsettled);
         self.overflow = self.overflow.union(&unsettled);
@@ -280,7 +259,7 @@ impl Sync {
     }
 }
 
-// Asking, collecting and sweeping.
+// Asking and collecting.
 impl Sync {
     /// Sends the requests that are due.
     pub(super) fn ask(&mut self) {
@@ -422,172 +401,6 @@ impl Sync {
                 collection.sweep = Some((0, 0));
             }
         }
-    }
-
-    /// Looks for stale sessions after repairs, a part of the table at a time.
-    pub(super) fn sweep(&mut self, table: &dyn SessionSource) {
-        let now = self.now;
-        for unit in UnitId::all() {
-            let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
-                continue;
-            };
-            let Some(mut collection) = take_ended(&mut peer.collections, now) else {
-                continue;
-            };
-            if self.sweep_after(table, unit, &mut collection) {
-                self.finish_collection(unit, &collection);
-            } else if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
-                peer.collections.push_front(collection);
-            }
-        }
-    }
-
-    /// Sweeps as far as the turn allows; true at the end.
-    fn sweep_after(
-        &mut self,
-        table: &dyn SessionSource,
-        from: UnitId,
-        collection: &mut Collection,
-    ) -> bool {
-        let begin = collection.begin;
-        if !begin.authoritative || collection.mentioned.is_none() {
-            return true;
-        }
-        let want = self.peers[from.index()]
-            .as_deref()
-            .and_then(|peer| peer.want.as_ref());
-        let of_primary = match self.primary {
-            Some(primary) if primary == from && collection.is_premature(want) => return true,
-            Some(primary) if primary == from => true,
-            // Its last word; what was written since is above the floor.
-            Some(_) if collection.inherited => true,
-            Some(_) if self.many_writers => false,
-            Some(_) => return true,
-            // It may be the primary still, once it is heard again.
-            None => return false,
-        };
-        let (Some((mut shard, mut slot)), Some(mentioned)) =
-            (collection.sweep, &mut collection.mentioned)
-        else {
-            return true;
-        };
-        while shard < table.shards() {
-            if slot >= table.slots(shard) {
-                (shard, slot) = (shard + 1, 0);
-                continue;
-            }
-            if self.budget.slots == 0 {
-                collection.sweep = Some((shard, slot));
-                collection.progress = self.now;
-                return false;
-            }
-            self.budget.slots -= 1;
-            if let Some((session, remaining)) = table.read(shard, slot)
-                && let range = range_of(&session.tuples[0])
-                && begin.ranges.contains(range)
-            {
-                let fingerprint = self.fingerprints.of(&session.tuples[0]);
-                let newest = mentioned.newest(range, fingerprint);
-                let stale = newest.is_none() && session.version <= begin.floor;
-                let newer = newest.is_none_or(|newest| newest < session.version);
-                if newest.is_some_and(|newest| newest <= session.version) {
-                    mentioned.settle(range);
-                }
-                match self.judge(&session, from, of_primary) {
-                    LastWord::Said if stale => self.sweep_out(from, &session),
-                    LastWord::Of(owner) if stale => {
-                        collection.unsaid[owner.index()].insert(range);
-                    }
-                    LastWord::None => {}
-                    LastWord::Said if !of_primary => {}
-                    _ if newer => {
-                        self.counters.sessions_told += 1;
-                        self.enqueue(shard, Delta::Upsert { session, remaining }, None);
-                    }
-                    _ => {}
-                }
-            }
-            slot += 1;
-        }
-        true
-    }
-
-    /// Who has the last word on a session that `from` tells of, or does not: its owner while that is alive,
-    /// where sessions have owners, and the primary otherwise.
-    fn judge(&self, session: &Session, from: UnitId, of_primary: bool) -> LastWord {
-        let owner = UnitId::new(session.owner).filter(|_| self.many_writers);
-        match owner {
-            Some(owner) if owner == self.settings.unit => LastWord::Own,
-            Some(owner) if owner == from => LastWord::Said,
-            _ if !of_primary => LastWord::None,
-            Some(owner) if self.live_peers().any(|(unit, _)| unit == owner) => LastWord::Of(owner),
-            _ => LastWord::Said,
-        }
-    }
-
-    fn sweep_out(&mut self, from: UnitId, stale: &Session) {
-        let delta = Delta::Remove {
-            tuple: stale.tuples[0],
-            version: stale.version,
-        };
-        self.digests.touch(bucket_of(delta.tuple()), self.now);
-        self.outbox.push_back(Output::Apply { from, delta });
-        self.counters.sessions_swept += 1;
-        self.swept += 1;
-        self.last_applied = self.now;
-    }
-
-    fn finish_collection(&mut self, from: UnitId, collection: &Collection) {
-        self.counters.repairs_received += 1;
-        let swept = std::mem::take(&mut self.swept);
-        let event = Event::RepairReceived { from, swept };
-        self.outbox.push_back(Output::Event(event));
-        for (owner, ranges) in UnitId::all().zip(&collection.unsaid) {
-            if !ranges.is_empty() {
-                self.want(owner, *ranges, false);
-            }
-        }
-        let Some(peer) = self.peers[from.index()].as_deref_mut() else {
-            return;
-        };
-        if collection.begin.authoritative && collection.begin.ranges == RangeSet::ALL {
-            peer.fresh = false;
-        }
-        let settled_by_primary = swept > 0 && !self.many_writers;
-        let mentioned = collection.mentioned.as_ref().filter(|_| settled_by_primary);
-        let refused = mentioned.map_or(RangeSet::EMPTY, Mentioned::refused);
-        if swept > 0 && self.primary == Some(self.settings.unit) {
-            // Swept on its predecessor's word; the others have to hear it from this unit.
-            self.overflow = self.overflow.union(&collection.begin.ranges);
-        }
-        let answered = peer
-            .want
-            .take_if(|want| collection.begin.answer == Some(want.id));
-        let Some(want) = answered else {
-            if !refused.is_empty() {
-                self.want(from, refused, false);
-            }
-            return;
-        };
-        if self.many_writers && !collection.begin.authoritative {
-            // An owner that is not whole yet. When it is, it will know what is gone.
-            self.suspect = self.suspect.union(&want.ranges);
-            self.suspect_since = self.suspect_since.min(self.now);
-        }
-        if want.full {
-            // It has what this unit sent before it asked, and this unit has all of its state.
-            peer.copied = true;
-            peer.fresh = false;
-        }
-        if !refused.is_empty() {
-            self.want(from, refused, want.needed);
-        } else if want.needed {
-            if self.primary == Some(from) {
-                self.become_whole();
-            }
-            self.outbox.push_back(Output::Synced { from });
-        }
-        self.want_copies();
     }
 
     /// When something has to be asked, asked again, or served.

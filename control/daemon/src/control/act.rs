@@ -17,6 +17,10 @@ use crate::plan::{self, interface_id};
 impl Control {
     pub(super) fn act(&mut self, now: Time) {
         while let Some(action) = self.node.poll(&self.table, now) {
+            // Frames that come one behind the other go together; none waits for anything else.
+            if !matches!(action, Action::Send { .. }) {
+                self.outgoing.flush();
+            }
             match action {
                 Action::Send { link, payload } => {
                     let Some(&interface) = self.links.get(link.index()) else {
@@ -50,6 +54,7 @@ impl Control {
                 Action::Left => self.left = true,
             }
         }
+        self.outgoing.flush();
         self.push_deferred();
     }
 

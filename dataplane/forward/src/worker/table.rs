@@ -1,14 +1,18 @@
 //! The worker's dealings with the session table: looking up, tracking, ageing, changes of others.
 
+use arrayvec::ArrayVec;
 use packet::tcp::Segment;
 use packet::{Fragment, Kind, Tuple, ipv4};
-use session::{Ageing, Applied, Hit, Invalid, Rewrite, Session, SessionId, Verdict};
+use session::{Ageing, Applied, Hit, Invalid, Rewrite, Session, SessionId, Shard, Verdict};
 
 use super::{COMMANDS_PER_TURN, Core, Scene, TIMERS_PER_TURN};
 use crate::counters::{Drop, Event};
 use crate::distribution::Duty;
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, DeltaNotice, TableCommand, WorkerRings};
+
+/// Commands whose memory is asked for together.
+pub const COMMANDS_AT_ONCE: usize = 32;
 
 impl<P: PortIo> Core<P> {
     /// Finds the sessions of the burst.
@@ -145,21 +149,36 @@ impl<P: PortIo> Core<P> {
 
     /// Makes the changes that other cores want.
     pub(super) fn obey_commands(&mut self, scene: &Scene<'_>) {
-        for _ in 0..COMMANDS_PER_TURN {
-            let Ok(command) = self.rings.commands.pop() else {
-                break;
-            };
-            match command {
-                TableCommand::Apply(session, remaining) => self.apply(scene, &session, remaining),
-                TableCommand::Retract(tuple, version) => {
-                    if self.shard.retract(&tuple, version) {
-                        self.counters.happened(Event::SessionsRetracted);
-                    }
-                }
-                TableCommand::Restate(tuple) => self.restate(scene, &tuple),
-                TableCommand::Clear(tuple) => self.clear(&tuple),
-                TableCommand::Timeouts(timeouts) => self.shard.set_timeouts(timeouts),
+        let mut left = COMMANDS_PER_TURN;
+        let mut commands = ArrayVec::<TableCommand, COMMANDS_AT_ONCE>::new();
+        while left > 0 {
+            while !commands.is_full()
+                && let Ok(command) = self.rings.commands.pop()
+            {
+                commands.push(command);
             }
+            if commands.is_empty() {
+                return;
+            }
+            left = left.saturating_sub(commands.len());
+            prefetch_commands(&self.shard, &commands);
+            for command in commands.drain(..) {
+                self.obey(scene, command);
+            }
+        }
+    }
+
+    fn obey(&mut self, scene: &Scene<'_>, command: TableCommand) {
+        match command {
+            TableCommand::Apply(session, remaining) => self.apply(scene, &session, remaining),
+            TableCommand::Retract(tuple, version) => {
+                if self.shard.retract(&tuple, version) {
+                    self.counters.happened(Event::SessionsRetracted);
+                }
+            }
+            TableCommand::Restate(tuple) => self.restate(scene, &tuple),
+            TableCommand::Clear(tuple) => self.clear(&tuple),
+            TableCommand::Timeouts(timeouts) => self.shard.set_timeouts(timeouts),
         }
     }
 
@@ -230,6 +249,24 @@ impl<P: PortIo> Core<P> {
         if looked < TIMERS_PER_TURN {
             self.aged = now;
         }
+    }
+}
+
+/// Asks for the memory that peers' changes will touch, so that the cache misses of all are in flight together:
+/// buckets, then what these lead to, then what that leads to. Of [`COMMANDS_AT_ONCE`] commands at the most.
+pub fn prefetch_commands(shard: &Shard, commands: &[TableCommand]) {
+    let prepared = |(ahead, command): (usize, &TableCommand)| match command {
+        TableCommand::Apply(session, _) => Some(shard.prefetch_apply(&session.tuples, ahead)),
+        TableCommand::Retract(tuple, _) => Some(shard.prefetch_retract(tuple)),
+        _ => None,
+    };
+    let changes = commands.iter().take(COMMANDS_AT_ONCE).enumerate();
+    let sought: ArrayVec<_, COMMANDS_AT_ONCE> = changes.filter_map(prepared).collect();
+    for prepared in &sought {
+        shard.prefetch_found(prepared);
+    }
+    for prepared in &sought {
+        shard.prefetch_linked(prepared);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Hints: cache lines that an operation will touch, asked for before it, so that the misses of many
 //! operations are in flight together.
 
+use packet::Tuple;
+
 use super::Shard;
 use crate::index::Home;
 use crate::key::Key;
@@ -34,6 +36,42 @@ impl Shard {
     pub fn prefetch_overflow(&self, Prepared(homes): Prepared) {
         for home in homes {
             self.shared.index.view().prefetch_next(home);
+        }
+    }
+
+    /// Asks for the buckets of a session that a peer tells of, and for a slot, for the case that it is new and
+    /// `ahead` others are before it.
+    pub fn prefetch_apply(&self, tuples: &[Tuple; 2], ahead: usize) -> Prepared {
+        let keys = Key::both(tuples);
+        self.prefetch_insert(keys.each_ref(), ahead)
+    }
+
+    /// Asks for the bucket of a session that a peer says is gone.
+    pub fn prefetch_retract(&self, original: &Tuple) -> Prepared {
+        let home = self.home(&Key::from(original));
+        self.shared.index.view().prefetch(home.bucket());
+        Prepared([home; 2])
+    }
+
+    /// Asks for what the buckets lead to: the slots of sessions that are there, or overflow buckets. Best some
+    /// sessions after [`Shard::prefetch_apply`] or [`Shard::prefetch_retract`].
+    pub fn prefetch_found(&self, Prepared(homes): &Prepared) {
+        let view = self.shared.index.view();
+        for home in homes {
+            let word = view.first(*home);
+            match word.hit() {
+                Some(hit) => self.prefetch_slot(hit.id()),
+                None if word.is_more() => view.prefetch_overflow(word),
+                None => {}
+            }
+        }
+    }
+
+    /// Asks for what the slots lead to: the buckets of their keys, and the timers beside theirs. Best some
+    /// sessions after [`Shard::prefetch_found`].
+    pub fn prefetch_linked(&self, Prepared([home, _]): &Prepared) {
+        if let Some(hit) = self.shared.index.view().first(*home).hit() {
+            self.prefetch_keys(hit.id());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The control core's side of new sessions: the ring of changes is read, and each change goes into the
 //! cluster's own stream to a peer, which acknowledges every segment as it comes.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -244,6 +245,12 @@ impl SessionSource for Table {
     fn read(&self, _shard: u16, slot: u32) -> Option<(Session, u32)> {
         let session = self.0.get(SessionId(slot))?;
         Some((session, remaining(&session)))
+    }
+
+    fn scan(&self, _shard: u16, slots: Range<u32>, show: &mut dyn FnMut(u32, &Session)) {
+        let count = slots.end - slots.start;
+        self.0
+            .scan(slots.start, count, |id, session| show(id.0, &session));
     }
 
     fn find(&self, original: &Tuple) -> Option<(Session, u32)> {

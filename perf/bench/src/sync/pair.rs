@@ -5,12 +5,15 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use arrayvec::ArrayVec;
 use cluster::{
     Action, Boot, Delta, Key, LinkId, LinkKind, LinkSettings, Node, Role, Schedule, Settings, Time,
     UnitId, envelope,
 };
 use dpdk::clock;
-use forward::{DeltaKind, DeltaNotice, RingSizes, TableCommand};
+use forward::{
+    COMMANDS_AT_ONCE, DeltaKind, DeltaNotice, RingSizes, TableCommand, prefetch_commands,
+};
 use packet::Tuple;
 use rtrb::{Consumer, Producer, RingBuffer};
 use session::{Memory, Session, SessionId, Shard, State, TcpSide, Tick};
@@ -195,6 +198,28 @@ impl Pair {
         })
     }
 
+    /// Nothing changes, and both units read all their slots once to compare their tables.
+    pub(super) fn compare_all(&mut self) -> Result<Cost> {
+        self.pass()?;
+        self.spent = Spent::default();
+        self.pass()?;
+        let counters = self.receiver.node.sync_counters();
+        ensure!(counters.digests_different == 0, "equal tables differ");
+        self.costs()
+    }
+
+    /// Turns until the first unit has read its table once more.
+    fn pass(&mut self) -> Result<()> {
+        let before = self.sender.node.sync_counters().digest_passes;
+        for _ in 0..PATIENCE {
+            self.turn()?;
+            if self.sender.node.sync_counters().digest_passes > before {
+                return Ok(());
+            }
+        }
+        Err(anyhow!("the table is not read for digests"))
+    }
+
     fn scattered(&self, n: u32) -> usize {
         let place = u64::from(n) * STRIDE % u64::from(self.sessions);
         usize::try_from(place).unwrap_or_default()
@@ -318,16 +343,21 @@ impl Pair {
         while table.take(ring, usize::MAX, &mut push) > 0 {}
     }
 
+    /// As the worker does it.
     fn apply(&mut self) {
-        while let Ok(command) = self.commands.1.pop() {
-            match command {
-                TableCommand::Apply(session, remaining) => {
-                    self.receiver.shard.apply(&session, remaining, NOW);
-                }
-                TableCommand::Retract(tuple, version) => {
-                    self.receiver.shard.retract(&tuple, version);
-                }
-                TableCommand::Restate(_) | TableCommand::Clear(_) | TableCommand::Timeouts(_) => {}
+        let mut commands = ArrayVec::<TableCommand, COMMANDS_AT_ONCE>::new();
+        loop {
+            while !commands.is_full()
+                && let Ok(command) = self.commands.1.pop()
+            {
+                commands.push(command);
+            }
+            if commands.is_empty() {
+                return;
+            }
+            prefetch_commands(&self.receiver.shard, &commands);
+            for command in commands.drain(..) {
+                self.receiver.obey(command);
             }
         }
     }
@@ -345,6 +375,18 @@ impl Unit {
             shard,
             sent: Frames::default(),
         })
+    }
+
+    fn obey(&mut self, command: TableCommand) {
+        match command {
+            TableCommand::Apply(session, remaining) => {
+                self.shard.apply(&session, remaining, NOW);
+            }
+            TableCommand::Retract(tuple, version) => {
+                self.shard.retract(&tuple, version);
+            }
+            TableCommand::Restate(_) | TableCommand::Clear(_) | TableCommand::Timeouts(_) => {}
+        }
     }
 
     fn take_frames(&mut self, frames: &mut Frames, now: Time) {
