@@ -7,6 +7,7 @@
 )]
 
 mod conflicts;
+mod copies;
 mod failover;
 mod faults;
 mod full_table;
