@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) beat: Heartbeat,
     pub(crate) beat_sequence: u64,
     pub(crate) beat_at: Time,
+    /// When any heartbeat came last, the newest or not.
+    pub(crate) beaten_at: Time,
     pub(crate) last_heard: Time,
     /// By link of ours: when a frame came last, and whether that link counts as alive.
     pub(crate) links: ArrayVec<PeerLink, { Settings::MAX_LINKS }>,
@@ -71,6 +73,7 @@ impl Peer {
             beat,
             beat_sequence: 0,
             beat_at: now,
+            beaten_at: now,
             last_heard: now,
             links: (0..links).map(|_| PeerLink::default()).collect(),
             remote: [None; Settings::MAX_LINKS],
@@ -160,14 +163,30 @@ impl Peer {
 
     /// Silence after which this peer counts as dead: the slower of both beats, `loss` times.
     pub(crate) fn detection(&self, settings: &Settings) -> Duration {
+        self.interval(settings) * settings.heartbeat_loss
+    }
+
+    /// The slower of both beats.
+    fn interval(&self, settings: &Settings) -> Duration {
         let theirs = self.beat.interval.min(Duration::from_secs(60));
-        settings.heartbeat_interval.max(theirs) * settings.heartbeat_loss
+        settings.heartbeat_interval.max(theirs)
+    }
+
+    /// When the last heartbeat came, or was due that a later frame of another kind makes up for. Such a frame
+    /// proves life, but moves no heartbeat: what is missing afterwards counts from where it was due, so
+    /// that a busy peer is not noticed later than a quiet one.
+    pub(crate) fn silent_since(&self, settings: &Settings) -> Time {
+        let made_up = self.last_heard.since(self.beaten_at);
+        let interval = self.interval(settings).as_nanos().max(1);
+        let missed = u32::try_from(made_up.as_nanos() / interval).unwrap_or(u32::MAX);
+        self.beaten_at + self.interval(settings).saturating_mul(missed)
     }
 
     /// The time that we were stopped ourselves is no silence of the peer's.
     pub(crate) fn forgive(&mut self, pause: Duration) {
         self.last_heard = self.last_heard + pause;
         self.beat_at = self.beat_at + pause;
+        self.beaten_at = self.beaten_at + pause;
         let links = self
             .links
             .iter_mut()

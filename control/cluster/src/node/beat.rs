@@ -71,7 +71,9 @@ impl Node {
             primary: primary.map(|peer| peer.unit),
             shards: self.settings.shards,
             primary_term: primary.map_or(0, |peer| peer.beat.term),
-            primary_silence: primary.map_or_else(Default::default, |p| now.since(p.last_heard)),
+            primary_silence: primary.map_or_else(Default::default, |primary| {
+                now.since(primary.silent_since(&self.settings))
+            }),
             health: self.health,
             interval: self.settings.heartbeat_interval,
             age: self.age(now),

@@ -131,7 +131,7 @@ impl Node {
             let detection = peer.detection(&self.settings);
             let unit = peer.unit;
             let lost = silent_links(peer, detection, now);
-            let silent = now.since(peer.last_heard);
+            let silent = now.since(peer.silent_since(&self.settings));
             if peer.alive && silent >= detection {
                 peer.alive = false;
                 self.counters.peers_lost += 1;
@@ -156,7 +156,7 @@ impl Node {
         let detection = peer.detection(&self.settings);
         let links = peer.links.iter().filter(|link| link.alive);
         let link = links.filter_map(|link| link.last_heard).min();
-        let whole = peer.alive.then_some(peer.last_heard);
+        let whole = peer.alive.then(|| peer.silent_since(&self.settings));
         link.into_iter()
             .chain(whole)
             .min()

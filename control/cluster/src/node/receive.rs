@@ -201,6 +201,7 @@ impl Node {
             peer.verify();
         }
         peer.reached_from(beat.link, now);
+        peer.beaten_at = now;
         if newest {
             let leaving = beat.leaving;
             let was_agreeing = std::mem::replace(&mut peer.configuration_agrees, agrees);

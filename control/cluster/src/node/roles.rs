@@ -416,7 +416,7 @@ impl Node {
             },
             Some(peer) => Cause::PrimaryDied {
                 primary,
-                silent: now.since(peer.last_heard),
+                silent: now.since(peer.silent_since(&self.settings)),
             },
             None => Cause::PrimaryUnreported { primary },
         }

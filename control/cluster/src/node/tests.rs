@@ -10,7 +10,7 @@ use session::Session;
 use crate::envelope::{Header, Kind, Seal};
 use crate::heartbeat::{Heard, Heartbeat};
 use crate::{
-    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Load, Node, Refusal,
+    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Load, Neighbour, Node, Refusal,
     Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
 };
 
@@ -156,18 +156,31 @@ impl Bench {
         self.drain();
     }
 
+    /// The peer sends a frame that is no heartbeat.
+    fn tell_nothing(&mut self) {
+        let from = (2, PEER_BOOT);
+        let frame = self.sealed(from, Kind::Neighbours, &Neighbour::encode(&[]));
+        let refused = self.node.handle_frame(LinkId(0), &frame, self.now);
+        assert_eq!(refused, None);
+        self.drain();
+    }
+
     fn frame(&mut self, change: impl Fn(&mut Heartbeat)) -> Vec<u8> {
         self.frame_of(2, PEER_BOOT, change)
     }
 
     /// A heartbeat of another unit, or of another start of unit 2.
     fn frame_of(&mut self, from: u8, boot: Boot, change: impl Fn(&mut Heartbeat)) -> Vec<u8> {
-        self.sequence += 1;
         let mut beat = peer_beat();
         change(&mut beat);
+        self.sealed((from, boot), Kind::Heartbeat, &beat.encode())
+    }
+
+    fn sealed(&mut self, (from, boot): (u8, Boot), kind: Kind, body: &[u8]) -> Vec<u8> {
+        self.sequence += 1;
         let header = Header {
             version: envelope::VERSION,
-            kind: Kind::Heartbeat,
+            kind,
             cluster: 7,
             unit: unit(from),
             to: None,
@@ -175,7 +188,7 @@ impl Bench {
             boot,
             sequence: self.sequence,
         };
-        Seal::new(&Key::new([1; 32]), 7, unit(from), boot).close(header, &beat.encode())
+        Seal::new(&Key::new([1; 32]), 7, unit(from), boot).close(header, body)
     }
 
     fn beat_of(&mut self, from: u8, boot: Boot, change: impl Fn(&mut Heartbeat)) {
@@ -411,6 +424,28 @@ fn detection_is_exact_and_promotes_in_the_same_call() {
         Some(P)
     );
     assert!(matches!(bench.last_cause(), Cause::PrimaryDied { .. }));
+}
+
+#[test]
+fn other_frames_than_heartbeats_prove_life_and_move_no_heartbeat() {
+    let died_after = |told_at: &[u64]| {
+        let mut bench = Bench::in_role(S);
+        let heard = bench.now;
+        for at in told_at {
+            bench.idle(heard.0 / MS + at - bench.now.0 / MS);
+            bench.tell_nothing();
+        }
+        while bench.node.role() == S {
+            bench.idle(1);
+        }
+        (bench.now.0 - heard.0) / MS
+    };
+    assert_eq!(died_after(&[]), 30);
+    // The next heartbeat was due at 10 ms, whatever came before.
+    assert_eq!(died_after(&[1, 9]), 30);
+    // This one makes up for it: the third that is missing after it is due at 40 ms.
+    assert_eq!(died_after(&[12]), 40);
+    assert_eq!(died_after(&[7, 15, 29]), 50);
 }
 
 #[test]
