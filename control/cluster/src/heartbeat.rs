@@ -12,7 +12,7 @@
 //!  9      1   primary           whom it hears as primary, or 0
 //! 10      2   shards            of its session table
 //! 12      4   primary_term      the term of that primary, or 0
-//! 16      4   primary_silence   microseconds since it heard that primary, or 0
+//! 16      4   primary_silence   microseconds of its silence, as detection counts it, or 0
 //! 20      2   healthy           link weight
 //! 22      2   total             link weight
 //! 24      4   interval          microseconds between two of its heartbeats
