@@ -34,8 +34,10 @@ pub(crate) struct Peer {
     pub(crate) beat: Heartbeat,
     pub(crate) beat_sequence: u64,
     pub(crate) beat_at: Time,
-    /// When any heartbeat came last, the newest or not.
-    pub(crate) beaten_at: Time,
+    /// When a heartbeat came last, the newest or not: the first of its copies, which go out on all links.
+    beaten_at: Time,
+    /// The sequence and the peer's link of that copy.
+    beaten_by: (u64, LinkId),
     pub(crate) last_heard: Time,
     /// By link of ours: when a frame came last, and whether that link counts as alive.
     pub(crate) links: ArrayVec<PeerLink, { Settings::MAX_LINKS }>,
@@ -74,6 +76,7 @@ impl Peer {
             beat_sequence: 0,
             beat_at: now,
             beaten_at: now,
+            beaten_by: (0, LinkId(0)),
             last_heard: now,
             links: (0..links).map(|_| PeerLink::default()).collect(),
             remote: [None; Settings::MAX_LINKS],
@@ -156,9 +159,17 @@ impl Peer {
         }
     }
 
-    /// A heartbeat went out on this link of the peer's and arrived.
-    pub(crate) fn reached_from(&mut self, link: LinkId, now: Time) {
+    /// A heartbeat went out on this link of the peer's and arrived. Its copies leave one after the other, in
+    /// the order of links, so that two are of one heartbeat if they are no farther apart than their links.
+    pub(crate) fn reached_from(&mut self, link: LinkId, sequence: u64, now: Time) {
         self.remote[link.index()] = Some(now);
+        let (known, by) = self.beaten_by;
+        let (apart, links) = (sequence.abs_diff(known), link.0.abs_diff(by.0));
+        let is_copy = apart <= u64::from(links) && (sequence > known) == (link.0 > by.0);
+        if !is_copy {
+            self.beaten_at = now;
+            self.beaten_by = (sequence, link);
+        }
     }
 
     /// Silence after which this peer counts as dead: the slower of both beats, `loss` times.

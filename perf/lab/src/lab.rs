@@ -34,6 +34,8 @@ pub struct LabSettings {
     pub workers: u8,
     /// `memory.sessions`: the capacity of each unit.
     pub sessions: u32,
+    /// Whether the units monitor client and server.
+    pub monitors: bool,
 }
 
 impl Default for LabSettings {
@@ -46,6 +48,7 @@ impl Default for LabSettings {
             heartbeat_loss: 3,
             workers: 1,
             sessions: 250_000,
+            monitors: false,
         }
     }
 }

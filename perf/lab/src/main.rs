@@ -15,6 +15,11 @@ use tidegate_lab::join::{JoinReport, Joining};
 use tidegate_lab::keepalived::KeepalivedSettings;
 use tidegate_lab::{Host, Lab, LabSettings, Segment, Unit, parse_unit, tool};
 
+/// The interval of heartbeats, unless told otherwise.
+const HEARTBEAT_INTERVAL: &str = "10ms";
+/// The shortest interval of heartbeats.
+const LEAST_HEARTBEAT_INTERVAL: &str = "1ms";
+
 /// Clusters, clients, servers and switches in network namespaces; faults and probes.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-lab", version)]
@@ -175,9 +180,10 @@ struct Size {
     /// The schedule that distributes sessions.
     #[arg(long, default_value = "none")]
     schedule: String,
-    /// The interval of heartbeats.
-    #[arg(long, default_value = "10ms")]
-    heartbeat_interval: String,
+    /// The interval of heartbeats: 10 ms unless told otherwise. Beside a peer: both the peer's own
+    /// interval and 1 ms, the least.
+    #[arg(long)]
+    heartbeat_interval: Option<String>,
     /// Heartbeats missed until a peer counts as dead.
     #[arg(long, default_value_t = 3)]
     heartbeat_loss: u8,
@@ -213,10 +219,13 @@ impl Size {
             prefix,
             units: self.units.unwrap_or(2),
             schedule: self.schedule,
-            heartbeat_interval: self.heartbeat_interval,
+            heartbeat_interval: self
+                .heartbeat_interval
+                .unwrap_or_else(|| HEARTBEAT_INTERVAL.to_owned()),
             heartbeat_loss: self.heartbeat_loss,
             workers: self.workers,
             sessions: self.capacity,
+            monitors: false,
         }
     }
 }
@@ -422,7 +431,15 @@ fn compare(failovers: Failovers, prefix: String) -> Result<()> {
         prefix: format!("{prefix}k"),
         advert_cs: failovers.peer_advert,
     };
+    let intervals = match &failovers.size.heartbeat_interval {
+        Some(interval) => vec![interval.clone()],
+        None => vec![
+            format!("{}ms", u32::from(peer.advert_cs) * 10),
+            LEAST_HEARTBEAT_INTERVAL.to_owned(),
+        ],
+    };
     let comparison = Comparison {
+        intervals,
         experiment: failovers.experiment(prefix)?,
         faults,
         peer,

@@ -16,7 +16,7 @@ use crate::lab::LabSettings;
 use crate::namespace::Namespace;
 use crate::process::ProcessId;
 use crate::tool;
-use crate::topology::{CLIENT_LAN, CLUSTER_LAN, CLUSTER_WAN};
+use crate::topology::{CLIENT_LAN, CLUSTER_LAN, CLUSTER_WAN, SERVER_WAN};
 
 /// The environment variable that says where the programs under test are.
 const PROGRAMS: &str = "TIDEGATE_PROGRAMS";
@@ -29,6 +29,17 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a unit may take to answer: a frozen one never does.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// The monitors of a unit that has any: the hosts at both ends.
+fn render_monitors() -> String {
+    let monitor = |name, interface, target| {
+        format!(
+            "\n[[monitor]]\nname = \"{name}\"\ninterface = \"{interface}\"\ntarget = \"{target}\"\n\
+             interval = \"100ms\"\nloss = 3\n"
+        )
+    };
+    monitor("client", "lan", CLIENT_LAN) + &monitor("server", "wan", SERVER_WAN)
+}
 
 /// The programs under test.
 #[derive(Clone, Debug)]
@@ -291,6 +302,11 @@ impl Unit {
         let (control, workers) = cores(self.id, settings.workers)?;
         let (id, name, socket) = (self.id, &self.name, self.socket());
         let socket = socket.display();
+        let monitors = if settings.monitors {
+            render_monitors()
+        } else {
+            String::new()
+        };
         Ok(format!(
             r#"[unit]
 id = {id}
@@ -334,7 +350,7 @@ cluster_addresses = ["{CLUSTER_WAN}/24"]
 name = "sync"
 device = "af_packet:sync0"
 role = "sync"
-
+{monitors}
 [[policy]]
 name = "in"
 from = "wan"
@@ -406,8 +422,11 @@ mod tests {
         let hashes: Vec<u64> = (1..=16)
             .map(|id| {
                 let unit = Unit::new("tgx", id, Namespace::named("tgx"), &directory, &programs);
-                unit.write_config(&LabSettings::default())
-                    .expect("a new file");
+                let settings = LabSettings {
+                    monitors: true,
+                    ..LabSettings::default()
+                };
+                unit.write_config(&settings).expect("a new file");
                 let config = config::Config::load(&unit.config())
                     .unwrap_or_else(|problems| panic!("unit {id}: {problems}"));
                 assert_eq!(config.warnings().len(), 0, "{:?}", config.warnings());

@@ -200,8 +200,7 @@ impl Node {
         if echoed {
             peer.verify();
         }
-        peer.reached_from(beat.link, now);
-        peer.beaten_at = now;
+        peer.reached_from(beat.link, header.sequence, now);
         if newest {
             let leaving = beat.leaving;
             let was_agreeing = std::mem::replace(&mut peer.configuration_agrees, agrees);

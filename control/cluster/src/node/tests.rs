@@ -10,8 +10,8 @@ use session::Session;
 use crate::envelope::{Header, Kind, Seal};
 use crate::heartbeat::{Heard, Heartbeat};
 use crate::{
-    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Load, Neighbour, Node, Refusal,
-    Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
+    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Load, Neighbour,
+    Node, Refusal, Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
 };
 
 pub(super) const MS: u64 = 1_000_000;
@@ -446,6 +446,31 @@ fn other_frames_than_heartbeats_prove_life_and_move_no_heartbeat() {
     // This one makes up for it: the third that is missing after it is due at 40 ms.
     assert_eq!(died_after(&[12]), 40);
     assert_eq!(died_after(&[7, 15, 29]), 50);
+}
+
+#[test]
+fn copies_of_a_heartbeat_on_slower_links_postpone_nothing() {
+    let mut bench = Bench::in_role(S);
+    bench.idle(10);
+    let heard = bench.now;
+    // The peer's third link is the quickest, and its frame overtakes those that left before it.
+    let copies = [0, 1, 2].map(|link| {
+        bench.frame(|beat| {
+            beat.role = P;
+            beat.link = LinkId(link);
+        })
+    });
+    for copy in copies.iter().rev() {
+        assert_eq!(bench.node.handle_frame(LinkId(0), copy, bench.now), None);
+        bench.idle(1);
+    }
+    bench.idle(26);
+    assert_eq!(
+        (bench.node.role(), bench.now.since(heard)),
+        (S, Duration::from_millis(29))
+    );
+    bench.idle(1);
+    assert_eq!(bench.node.role(), P);
 }
 
 #[test]

@@ -11,15 +11,17 @@ use super::{Experiment, Fault, Run};
 use crate::keepalived::{Keepalived, KeepalivedSettings};
 use crate::lab::Lab;
 
-/// How many failovers of one are measured before it is the other's turn. Only one of the two is up
-/// at a time, so that neither waits for a core that the other keeps busy.
+/// How many failovers of one are measured before it is the next one's turn. Only one is up at a time, so
+/// that none waits for a core that another keeps busy.
 const TURN: usize = 5;
 
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// What is done to both; its fault is taken from `faults`.
+    /// What is done to all; its fault is taken from `faults`, its interval of heartbeats from `intervals`.
     pub experiment: Experiment,
+    /// Tidegate's intervals of heartbeats: it is measured with each of them.
+    pub intervals: Vec<String>,
     /// The faults.
     pub faults: Vec<Fault>,
     /// How the peer is configured.
@@ -31,6 +33,8 @@ pub struct Comparison {
 pub struct Row {
     /// What was measured.
     pub what: String,
+    /// Our interval of heartbeats.
+    pub heartbeat_interval: String,
     /// UDP sessions that were there.
     pub sessions: u64,
     /// The unit of the figures.
@@ -43,6 +47,8 @@ pub struct Row {
     pub ours_worst: f64,
     /// Who the peer is.
     pub peer_name: &'static str,
+    /// The peer's interval between advertisements.
+    pub peer_interval: String,
     /// The peer's figure, the median.
     pub peer: f64,
     /// The best of the peer's runs.
@@ -56,6 +62,8 @@ pub struct Row {
     pub ratio_min: f64,
     /// The greatest of them.
     pub ratio_max: f64,
+    /// Whether our median is better than the peer's, or no figure could be better than either.
+    pub beaten: bool,
 }
 
 /// All rows, and the runs that they come from.
@@ -72,10 +80,19 @@ pub struct ComparisonReport {
 pub struct Turns {
     /// The fault.
     pub fault: Fault,
-    /// Ours.
-    pub ours: Vec<Vec<Run>>,
+    /// Ours, by interval of heartbeats.
+    pub ours: Vec<Variant>,
     /// The peer's.
     pub peer: Vec<Vec<Run>>,
+}
+
+/// Our runs with one interval of heartbeats.
+#[derive(Clone, Debug, Serialize)]
+pub struct Variant {
+    /// The interval.
+    pub heartbeat_interval: String,
+    /// The runs, turn by turn.
+    pub turns: Vec<Vec<Run>>,
 }
 
 impl Comparison {
@@ -83,11 +100,8 @@ impl Comparison {
     ///
     /// # Errors
     ///
-    /// When either does not come up, or does not survive a fault.
-    pub fn perform(
-        &self,
-        mut observe: impl FnMut(Fault, &'static str, &Run),
-    ) -> Result<ComparisonReport> {
+    /// When any of them does not come up, or does not survive a fault.
+    pub fn perform(&self, mut observe: impl FnMut(Fault, &str, &Run)) -> Result<ComparisonReport> {
         ensure!(
             self.experiment.runs > 0,
             "a comparison has at least one run"
@@ -102,9 +116,7 @@ impl Comparison {
         };
         for fault in &self.faults {
             let turns = self.take_turns(*fault, &mut observe)?;
-            report
-                .rows
-                .extend(rows(&turns, self.experiment.sessions as u64));
+            report.rows.extend(self.rows(&turns));
             report.turns.push(turns);
         }
         Ok(report)
@@ -113,16 +125,21 @@ impl Comparison {
     fn take_turns(
         &self,
         fault: Fault,
-        observe: &mut impl FnMut(Fault, &'static str, &Run),
+        observe: &mut impl FnMut(Fault, &str, &Run),
     ) -> Result<Turns> {
+        let variant = |interval: &String| Variant {
+            heartbeat_interval: interval.clone(),
+            turns: Vec::new(),
+        };
         let mut turns = Turns {
             fault,
-            ours: Vec::new(),
+            ours: self.intervals.iter().map(variant).collect(),
             peer: Vec::new(),
         };
+        let contenders = turns.ours.len() + 1;
         let mut left = self.experiment.runs;
         for turn in 0.. {
-            let experiment = Experiment {
+            let mut experiment = Experiment {
                 fault,
                 runs: left.min(TURN),
                 ..self.experiment.clone()
@@ -131,13 +148,16 @@ impl Comparison {
                 break;
             }
             left -= experiment.runs;
-            // Who begins changes, so that a drift favours neither.
-            for ours in [turn % 2 == 0, turn % 2 != 0] {
-                if ours {
+            // Who begins changes, so that a drift favours nobody.
+            for place in 0..contenders {
+                if let Some(variant) = turns.ours.get_mut((turn + place) % contenders) {
+                    let interval = &variant.heartbeat_interval;
+                    experiment.lab.heartbeat_interval.clone_from(interval);
+                    let name = format!("{}, heartbeats every {interval}", Lab::NAME);
                     let lab = Lab::up(&experiment.lab)?;
                     let runs =
-                        experiment.perform_in(&lab, &mut |run| observe(fault, Lab::NAME, run))?;
-                    turns.ours.push(runs);
+                        experiment.perform_in(&lab, &mut |run| observe(fault, &name, run))?;
+                    variant.turns.push(runs);
                 } else {
                     let peer = Keepalived::up(&self.peer)?;
                     let runs = experiment
@@ -148,56 +168,59 @@ impl Comparison {
         }
         Ok(turns)
     }
-}
 
-/// The rows of one fault.
-fn rows(turns: &Turns, sessions: u64) -> Vec<Row> {
-    let fault = turns.fault;
-    let row = |what: &str, unit, better, figure: &dyn Fn(&Run) -> f64| {
-        let figures = |runs: &[Vec<Run>]| -> Vec<Vec<f64>> {
-            let turn = |runs: &Vec<Run>| sorted(runs.iter().map(figure));
-            runs.iter().map(turn).collect()
+    /// The rows of one fault.
+    fn rows(&self, turns: &Turns) -> Vec<Row> {
+        let rows = turns.ours.iter().map(|ours| self.rows_of(turns, ours));
+        rows.flatten().collect()
+    }
+
+    fn rows_of(&self, turns: &Turns, ours: &Variant) -> Vec<Row> {
+        let row = |what: &str, unit, better, figure: &dyn Fn(&Run) -> f64| {
+            let figures = |runs: &[Vec<Run>]| -> Vec<Vec<f64>> {
+                let turn = |runs: &Vec<Run>| sorted(runs.iter().map(figure));
+                runs.iter().map(turn).collect()
+            };
+            let (ours_figures, peer_figures) = (figures(&ours.turns), figures(&turns.peer));
+            let row = Row::of(better, &ours_figures, &peer_figures);
+            Row {
+                what: format!("{}: {what}", turns.fault),
+                heartbeat_interval: ours.heartbeat_interval.clone(),
+                sessions: self.experiment.sessions as u64,
+                unit,
+                peer_interval: format!("{}ms", u32::from(self.peer.advert_cs) * 10),
+                ..row
+            }
         };
-        let (ours, peer) = (figures(&turns.ours), figures(&turns.peer));
-        Row::of(
-            format!("{fault}: {what}"),
-            sessions,
-            unit,
-            better,
-            &ours,
-            &peer,
-        )
-    };
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "there are a few dozen connections"
-    )]
-    let kept = |run: &Run| run.tcp_kept as f64 * 100.0 / run.tcp_total as f64;
-    vec![
-        row("blocked", "ms", Better::Less, &|run| run.blocked_ms),
-        row("longest TCP stall", "ms", Better::Less, &|run| {
-            run.tcp_stall_ms
-        }),
-        row("TCP connections kept", "%", Better::More, &kept),
-    ]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "there are a few dozen connections, and a few thousand packets"
+        )]
+        let (kept, lost) = (
+            |run: &Run| run.tcp_kept as f64 * 100.0 / run.tcp_total as f64,
+            |run: &Run| run.lost as f64,
+        );
+        vec![
+            row("blocked", "ms", Better::Less, &|run| run.blocked_ms),
+            row("packets lost", "", Better::Less, &lost),
+            row("longest TCP stall", "ms", Better::Less, &|run| {
+                run.tcp_stall_ms
+            }),
+            row("TCP connections kept", "%", Better::More, &kept),
+        ]
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Better {
     Less,
+    /// Per cent.
     More,
 }
 
 impl Row {
-    /// Of each turn's figures in order.
-    fn of(
-        what: String,
-        sessions: u64,
-        unit: &'static str,
-        better: Better,
-        ours: &[Vec<f64>],
-        peer: &[Vec<f64>],
-    ) -> Self {
+    /// Of each turn's figures in order; who and what it is of is left to be said.
+    fn of(better: Better, ours: &[Vec<f64>], peer: &[Vec<f64>]) -> Self {
         let ratios = sorted(ours.iter().zip(peer).map(|(ours, peer)| {
             let (ours, peer) = (median(ours), median(peer));
             match better {
@@ -217,14 +240,21 @@ impl Row {
         let ours = sorted(ours.iter().flatten().copied());
         let peer = sorted(peer.iter().flatten().copied());
         let ((ours_best, ours_worst), (peer_best, peer_worst)) = (ends(&ours), ends(&peer));
+        let beaten = match better {
+            Better::Less => median(&ours) < median(&peer) || median(&ours) <= 0.0,
+            Better::More => median(&ours) > median(&peer) || median(&ours) >= 100.0,
+        };
         Self {
-            what,
-            sessions,
-            unit,
+            what: String::new(),
+            heartbeat_interval: String::new(),
+            sessions: 0,
+            unit: "",
             ours: median(&ours),
             ours_best,
             ours_worst,
             peer_name: Keepalived::NAME,
+            peer_interval: String::new(),
+            beaten,
             peer: median(&peer),
             peer_best,
             peer_worst,
@@ -239,9 +269,10 @@ impl fmt::Display for ComparisonReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<32} {:>9}  {:>26}  {:>26}  ratio (least–greatest)",
+            "{:<30} {:>9}  {:>8}  {:>24}  {:>24}  ratio (least–greatest)  beaten",
             "median, best–worst",
             "sessions",
+            "interval",
             Lab::NAME,
             Keepalived::NAME
         )?;
@@ -250,17 +281,27 @@ impl fmt::Display for ComparisonReport {
                 |median, best, worst| format!("{median:.1} {}, {best:.1}–{worst:.1}", row.unit);
             writeln!(
                 f,
-                "{:<32} {:>9}  {:>26}  {:>26}  {:.1} ({:.1}–{:.1})",
+                "{:<30} {:>9}  {:>8}  {:>24}  {:>24}  {:<22}  {}",
                 row.what,
                 row.sessions,
+                row.heartbeat_interval,
                 figure(row.ours, row.ours_best, row.ours_worst),
                 figure(row.peer, row.peer_best, row.peer_worst),
-                row.ratio,
-                row.ratio_min,
-                row.ratio_max
+                format!(
+                    "{:.1} ({:.1}–{:.1})",
+                    row.ratio, row.ratio_min, row.ratio_max
+                ),
+                if row.beaten { "yes" } else { "no" }
             )?;
         }
-        Ok(())
+        let Some(row) = self.rows.first() else {
+            return Ok(());
+        };
+        write!(
+            f,
+            "interval: of our heartbeats; advertisements of {} come every {}",
+            row.peer_name, row.peer_interval
+        )
     }
 }
 
@@ -268,18 +309,49 @@ impl fmt::Display for ComparisonReport {
 mod tests {
     use super::*;
     use crate::failover::report::tests::run;
+    use crate::lab::LabSettings;
+
+    fn comparison() -> Comparison {
+        Comparison {
+            experiment: Experiment {
+                lab: LabSettings::default(),
+                fault: Fault::Kill,
+                victim: super::super::Victim::Primary,
+                runs: 2,
+                sessions: 7,
+                rate: 1_000,
+                transfer: None,
+            },
+            intervals: vec!["10ms".to_owned(), "1ms".to_owned()],
+            faults: vec![Fault::Kill],
+            peer: KeepalivedSettings {
+                prefix: "tgk".to_owned(),
+                advert_cs: 1,
+            },
+        }
+    }
+
+    fn variant(interval: &str, turns: Vec<Vec<Run>>) -> Variant {
+        Variant {
+            heartbeat_interval: interval.to_owned(),
+            turns,
+        }
+    }
 
     #[test]
-    fn a_ratio_is_taken_within_each_turn() {
+    fn a_ratio_is_taken_within_each_turn_and_for_each_interval() {
         // The machine slows down threefold between the turns: the medians alone would say 2.
         let turns = Turns {
             fault: Fault::Kill,
-            ours: vec![vec![run(10.0, 25)], vec![run(30.0, 25)]],
+            ours: vec![
+                variant("10ms", vec![vec![run(10.0, 25)], vec![run(30.0, 25)]]),
+                variant("1ms", vec![vec![run(20.0, 25)], vec![run(90.0, 25)]]),
+            ],
             peer: vec![vec![run(20.0, 25)], vec![run(90.0, 20)]],
         };
-        let rows = rows(&turns, 7);
-        let [blocked, _, kept] = &rows[..] else {
-            panic!("three rows a fault: {rows:?}");
+        let rows = comparison().rows(&turns);
+        let [blocked, _, _, kept, short, ..] = &rows[..] else {
+            panic!("four rows for each interval: {rows:?}");
         };
         assert_eq!(
             (blocked.what.as_str(), blocked.sessions),
@@ -302,15 +374,21 @@ mod tests {
             (100.0, 100.0, 80.0)
         );
         assert_eq!((kept.ratio_min, kept.ratio_max), (1.0, 1.25));
+        assert_eq!(
+            (short.heartbeat_interval.as_str(), short.ratio),
+            ("1ms", 1.0)
+        );
+        assert!(blocked.beaten && kept.beaten && !short.beaten);
     }
 
     #[test]
-    fn nothing_lost_by_either_is_a_draw() {
+    fn nothing_lost_by_either_is_a_draw_that_nobody_could_better() {
         let turns = Turns {
             fault: Fault::Planned,
-            ours: vec![vec![run(0.0, 25)]],
+            ours: vec![variant("10ms", vec![vec![run(0.0, 25)]])],
             peer: vec![vec![run(0.0, 25)]],
         };
-        assert_eq!(rows(&turns, 0)[0].ratio, 1.0);
+        let rows = comparison().rows(&turns);
+        assert_eq!((rows[0].ratio, rows[0].beaten), (1.0, true));
     }
 }

@@ -13,7 +13,7 @@ use crate::lab::{Lab, LabSettings};
 use crate::probe::{Crowd, TcpSessions, Transfer, UdpStream};
 use crate::topology::{Host, Topology};
 
-pub use comparison::{Comparison, ComparisonReport, Row};
+pub use comparison::{Comparison, ComparisonReport, Row, Turns, Variant};
 pub use report::{RUN_HEADING, Report, Run};
 pub(crate) use strike::PROMOTION_LIMIT;
 pub use strike::{Fault, Promotion, Strike, Victim};

@@ -31,10 +31,12 @@ pub enum Action {
     Unplug(u8, Segment),
     /// It is plugged in again.
     Plug(u8, Segment),
-    /// The switch drops frames of a unit in the sync segment, with the carrier left up.
-    CutSync {
+    /// The switch drops frames of a unit in one segment, with the carrier left up.
+    Cut {
         /// The unit.
         unit: u8,
+        /// The segment.
+        segment: Segment,
         /// What it sends.
         from: bool,
         /// What is sent to it.
@@ -58,14 +60,13 @@ impl Action {
     pub(crate) fn breaks(self) -> Option<u8> {
         match self {
             Self::Kill(unit) | Self::Stop(unit) | Self::Freeze(unit) => Some(unit),
-            Self::Unplug(unit, segment) => (segment != Segment::Sync).then_some(unit),
+            Self::Unplug(unit, segment) | Self::Cut { unit, segment, .. } => {
+                (segment != Segment::Sync).then_some(unit)
+            }
             Self::Isolate { unit, .. } => Some(unit),
-            Self::CutSync { .. }
-            | Self::Start(_)
-            | Self::Thaw(_)
-            | Self::Plug(..)
-            | Self::Rejoin(_)
-            | Self::Failover => None,
+            Self::Start(_) | Self::Thaw(_) | Self::Plug(..) | Self::Rejoin(_) | Self::Failover => {
+                None
+            }
         }
     }
 
@@ -86,13 +87,18 @@ impl fmt::Display for Action {
             Self::Thaw(unit) => write!(f, "thaw u{unit}"),
             Self::Unplug(unit, segment) => write!(f, "unplug {} of u{unit}", segment.name()),
             Self::Plug(unit, segment) => write!(f, "plug {} of u{unit}", segment.name()),
-            Self::CutSync { unit, from, to } => {
+            Self::Cut {
+                unit,
+                segment,
+                from,
+                to,
+            } => {
                 let which = match (from, to) {
                     (true, true) => "from and to",
                     (true, false) => "from",
                     _ => "to",
                 };
-                write!(f, "cut sync {which} u{unit}")
+                write!(f, "cut {} {which} u{unit}", segment.name())
             }
             Self::Isolate { unit, deaf: true } => write!(f, "isolate u{unit}"),
             Self::Isolate { unit, deaf: false } => write!(f, "mute u{unit}"),
@@ -159,7 +165,7 @@ impl Condition {
             Action::Kill(unit) | Action::Stop(unit) => (unit, Some(Flaw::Down)),
             Action::Freeze(unit) => (unit, Some(Flaw::Frozen)),
             Action::Unplug(unit, segment) => (unit, Some(Flaw::Unplugged(segment))),
-            Action::CutSync { unit, .. } => (unit, Some(Flaw::Cut)),
+            Action::Cut { unit, .. } => (unit, Some(Flaw::Cut)),
             Action::Isolate { unit, .. } => (unit, Some(Flaw::Isolated)),
             Action::Start(unit)
             | Action::Thaw(unit)
@@ -232,10 +238,15 @@ fn draw_action(random: &mut Random, condition: &Condition) -> Action {
         0..=2 => Action::Kill(unit),
         3 => Action::Stop(unit),
         4 => Action::Freeze(unit),
-        5 | 6 => Action::Unplug(unit, random.pick(&Segment::ALL)),
-        7 => {
+        5 => Action::Unplug(unit, random.pick(&Segment::ALL)),
+        6 | 7 => {
             let (from, to) = random.pick(&[(true, true), (true, false), (false, true)]);
-            Action::CutSync { unit, from, to }
+            Action::Cut {
+                unit,
+                segment: random.pick(&Segment::ALL),
+                from,
+                to,
+            }
         }
         8 | 9 => Action::Isolate {
             unit,
@@ -282,6 +293,16 @@ mod tests {
             }
             assert_eq!(condition.sound_units(), [1, 2, 3]);
         }
+    }
+
+    #[test]
+    fn cuts_are_drawn_in_every_segment_and_direction() {
+        let cuts: BTreeSet<String> = draw(1, 3, 2_000)
+            .iter()
+            .filter(|step| matches!(step.action, Action::Cut { unit: 1, .. }))
+            .map(|step| step.action.to_string())
+            .collect();
+        assert_eq!(cuts.len(), 9, "{cuts:?}");
     }
 
     #[test]
