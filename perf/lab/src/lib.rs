@@ -12,7 +12,8 @@
 //! ```
 //!
 //! [`Topology`] owns the namespaces, [`Lab`] the units that run in them, [`probe`] what measures
-//! the traffic through them, and [`failover`] and [`demo`] the experiments. Everything needs root.
+//! the traffic through them, and [`failover`], [`faults`], [`join`] and [`demo`] the experiments, which [`goals`]
+//! measures all. Everything needs root.
 //! All state of a running lab is in `/run/tidegate-lab/PREFIX/`, so that each command of the
 //! program finds what an earlier one left.
 
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod demo;
 pub mod failover;
 pub mod faults;
+pub mod goals;
 pub mod join;
 pub mod keepalived;
 mod lab;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -9,8 +10,9 @@ use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use tidegate_lab::demo::Demonstration;
-use tidegate_lab::failover::{Comparison, Experiment, Fault, RUN_HEADING, Victim};
+use tidegate_lab::failover::{Comparison, Contrast, Experiment, Fault, RUN_HEADING, Victim};
 use tidegate_lab::faults::{Trial, draw};
+use tidegate_lab::goals::{self, Goals};
 use tidegate_lab::join::{JoinReport, Joining};
 use tidegate_lab::keepalived::KeepalivedSettings;
 use tidegate_lab::{Host, Lab, LabSettings, Segment, Unit, parse_unit, tool};
@@ -106,11 +108,30 @@ enum Command {
         /// UDP sessions that are there.
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
         sessions: u32,
+        /// Join once more each time under a flood, and tell how fast the primary's workers are meanwhile.
+        #[arg(long)]
+        flood: bool,
         /// Print the report as JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         size: Size,
+    },
+    /// Measure what a cluster must reach, row by row, and keep the verdicts.
+    Goals {
+        /// How often each row is measured.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        runs: u32,
+        /// Only these rows, with commas between them.
+        #[arg(long, value_delimiter = ',', value_name = "ROW")]
+        only: Vec<goals::Row>,
+        /// The file in which verdicts are kept; those of rows that are not measured stay in it.
+        #[arg(
+            long,
+            default_value = "perf/results/failover.json",
+            value_name = "FILE"
+        )]
+        output: PathBuf,
     },
     /// Show a download that goes on while the primary is killed.
     Demo {
@@ -145,6 +166,9 @@ struct Failovers {
     /// UDP sessions that are there besides.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     sessions: u32,
+    /// Do the same without those sessions, in alternation, and print both.
+    #[arg(long, requires = "sessions", conflicts_with = "peer")]
+    beside_none: bool,
     /// Datagrams per second of the stream that measures.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=50_000))]
     rate: u32,
@@ -273,6 +297,7 @@ fn perform(command: Command, prefix: String) -> Result<()> {
         }
         Command::Failover(failovers) => match failovers.peer {
             Some(Peer::Keepalived) => compare(failovers, prefix),
+            None if failovers.beside_none => contrast(failovers, prefix),
             None => measure(failovers, prefix),
         },
         Command::Faults {
@@ -298,6 +323,7 @@ fn perform(command: Command, prefix: String) -> Result<()> {
         Command::Join {
             runs,
             sessions,
+            flood,
             json,
             size,
         } => {
@@ -308,8 +334,23 @@ fn perform(command: Command, prefix: String) -> Result<()> {
                 lab,
                 runs,
                 sessions,
+                flood,
             };
             show_joins(&joining.perform()?, json)
+        }
+        Command::Goals { runs, only, output } => {
+            let rows = if only.is_empty() {
+                goals::Row::value_variants().to_vec()
+            } else {
+                only
+            };
+            let runs = usize::try_from(runs)?;
+            judge(&Goals {
+                prefix,
+                rows,
+                runs,
+                output,
+            })
         }
         Command::Demo {
             megabytes,
@@ -424,6 +465,53 @@ fn measure(failovers: Failovers, prefix: String) -> Result<()> {
     Ok(())
 }
 
+/// Measures failovers with many sessions present and with none, in alternation.
+fn contrast(failovers: Failovers, prefix: String) -> Result<()> {
+    let (faults, json) = (failovers.fault.clone(), failovers.json);
+    let experiment = failovers.experiment(prefix)?;
+    let mut out = io::stdout().lock();
+    for fault in faults {
+        let experiment = Experiment {
+            fault,
+            ..experiment.clone()
+        };
+        if !json {
+            writeln!(out, "sessions  {}", RUN_HEADING.trim_start())?;
+        }
+        let report = Contrast { experiment }.perform(|sessions, run| {
+            if !json {
+                // A closed pipe is told by the last line; the lab has to come down first.
+                let _ = writeln!(out, "{sessions:>8}  {run}");
+            }
+        })?;
+        if json {
+            writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        } else {
+            writeln!(out, "\n{report}\n")?;
+        }
+    }
+    Ok(())
+}
+
+/// Measures the goals; one that is missed is a failure.
+fn judge(goals: &Goals) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", goals::HEADING)?;
+    let table = goals.perform(|verdict| {
+        // A closed pipe does not end an hour's work.
+        let _ = writeln!(out, "{verdict}").and_then(|()| out.flush());
+    })?;
+    writeln!(
+        out,
+        "\nthe table as {} keeps it:\n{table}",
+        goals.output.display()
+    )?;
+    if table.is_met() {
+        return Ok(());
+    }
+    bail!("not every goal was reached")
+}
+
 /// Measures Tidegate's failovers and the peer's in alternation.
 fn compare(failovers: Failovers, prefix: String) -> Result<()> {
     let (faults, json) = (failovers.fault.clone(), failovers.json);
@@ -507,16 +595,31 @@ fn show_joins(report: &JoinReport, json: bool) -> Result<()> {
         "  run      ready   of it, copying   sessions held   lost meanwhile"
     )?;
     for (number, run) in (1..).zip(&report.runs) {
-        writeln!(
+        write!(
             out,
             "{number:>5}  {:>6.0} ms        {:>6.0} ms  {:>14}   {} of {}",
             run.ready_ms, run.copy_ms, run.held, run.lost, run.offered
         )?;
+        if let Some(speed) = run.speed {
+            write!(
+                out,
+                "; flooded, {:.0} packets/s before and {:.0} meanwhile, per processor time {:.2} as many",
+                speed.before_pps, speed.meanwhile_pps, speed.ratio
+            )?;
+        }
+        writeln!(out)?;
     }
     writeln!(
         out,
         "\na unit joins with {} sessions present: ready after {:.0} ms in the median, {:.0} ms at worst",
         report.sessions, report.median_ms, report.worst_ms
     )?;
+    if let (Some(median), Some(worst)) = (report.speed_median, report.speed_worst) {
+        writeln!(
+            out,
+            "under a flood the primary's workers meanwhile took in {median:.2} times as many packets per \
+             processor time as before, {worst:.2} at worst"
+        )?;
+    }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The failover experiment: break a unit again and again, and measure what its users notice; for
-//! Tidegate alone ([`Experiment`]) or in alternation with another cluster ([`Comparison`]).
+//! Tidegate alone ([`Experiment`]), with many sessions and without in alternation ([`Contrast`]), or in
+//! alternation with another cluster ([`Comparison`]).
 
 mod comparison;
+mod contrast;
 mod report;
 mod strike;
 
@@ -14,6 +16,7 @@ use crate::probe::{Crowd, TcpSessions, Transfer, UdpStream};
 use crate::topology::{Host, Topology};
 
 pub use comparison::{Comparison, ComparisonReport, Row, Turns, Variant};
+pub use contrast::{Contrast, ContrastReport};
 pub use report::{RUN_HEADING, Report, Run};
 pub(crate) use strike::PROMOTION_LIMIT;
 pub use strike::{Fault, Promotion, Strike, Victim};
