@@ -224,7 +224,9 @@ impl World {
         let before = node.counters();
         node.handle_frame(LinkId(*link), payload, clock);
         let after = node.counters();
-        if after.heartbeats_received > before.heartbeats_received {
+        if after.heartbeats_received > before.heartbeats_received
+            || after.sync_frames_received > before.sync_frames_received
+        {
             self.checks.heard(to, *from, self.now);
         }
     }

@@ -202,10 +202,11 @@ fn may_hear(world: &World, unit: usize, other: usize) -> bool {
     heard.is_some_and(|at| world.now <= at + detection + detection / DRIFT)
 }
 
-/// The shortest time that may look like a detection time to a clock that drifts.
+/// The shortest silence that may be one of a detection time by a clock that drifts: frames between two
+/// heartbeats, and copies of a heartbeat that come after the first one, postpone nothing.
 fn detection(world: &World) -> u64 {
     let detection = world.options.detection();
-    detection - detection / DRIFT
+    detection - detection / DRIFT - world.options.interval
 }
 
 fn calls_for(world: &World, index: usize, reason: HandOver) -> bool {
