@@ -58,6 +58,8 @@ pub enum Part {
     Sketch,
     /// TCP, IMIX and replies.
     Paths,
+    /// Sessions of another unit: passing its packets on, and taking in what another passes on.
+    Shared,
     /// Full tables and exhausted ports.
     Floods,
     /// Beside testpmd, which looks at nothing.
@@ -67,10 +69,11 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Stages,
         Self::Sketch,
         Self::Paths,
+        Self::Shared,
         Self::Floods,
         Self::Testpmd,
         Self::L3fwd,
@@ -111,6 +114,7 @@ pub fn run(args: &ForwardArgs, report: &mut Report) -> Result<()> {
             Part::Stages => bench.each(Bench::stages)?,
             Part::Sketch => bench.beside_sketch()?,
             Part::Paths => bench.each(Bench::paths)?,
+            Part::Shared => bench.each(Bench::shared)?,
             Part::Floods => bench.floods()?,
             Part::Testpmd => bench.beside_testpmd()?,
             Part::L3fwd => bench.beside_l3fwd()?,

@@ -101,6 +101,9 @@ impl Random {
     }
 }
 
+/// The station from which all frames come.
+pub(crate) const STATION: Mac = Mac([2, 0, 0, 0, 9, 9]);
+
 /// A frame of which only the ends are missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
@@ -152,7 +155,8 @@ impl Template {
     fn ipv4(gateway: Mac, protocol: u8, total_len: usize, len: usize) -> Self {
         let mut head = [0; SHORTEST];
         head[..6].copy_from_slice(&gateway.0);
-        head[6..14].copy_from_slice(&[2, 0, 0, 0, 9, 9, 8, 0]);
+        head[6..12].copy_from_slice(&STATION.0);
+        head[12..14].copy_from_slice(&[8, 0]);
         let total_len = u16::try_from(total_len).unwrap_or(u16::MAX);
         head[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol]);
         head[16..18].copy_from_slice(&total_len.to_be_bytes());

@@ -7,14 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use dpdk::{Device, Eal, Mempool, Port, PortSettings, clock};
 use forward::{
-    ControlRings, Drop, HEARTBEAT_ETHERTYPE, Interface, InterfaceAddress, InterfaceId,
-    InterfaceRole, Limits, Neighbour, Neighbours, Now, Policy, PolicyAction, Prefix, Publisher,
-    QueuePair, RingSizes, Route, Snapshot, SnapshotSettings, SourceNat, Worker, WorkerCounters,
-    WorkerParts, connect,
+    ControlRings, Distribution, Drop, Duty, HEARTBEAT_ETHERTYPE, Interface, InterfaceAddress,
+    InterfaceId, InterfaceRole, Limits, Member, Neighbour, Neighbours, Now, Pick, Policy,
+    PolicyAction, Prefix, Publisher, QueuePair, RingSizes, Route, Snapshot, SnapshotSettings,
+    SourceNat, Worker, WorkerCounters, WorkerParts, connect,
 };
 use packet::{Mac, Tuple};
 use session::{Memory, Reader, Settings, Shard, Tick};
 
+use super::flow::STATION;
 use super::lane::{FarEnd, Lane, Numbers, Opening, Remote, Stream, Traffic};
 
 /// The interface to the clients.
@@ -58,6 +59,50 @@ pub(crate) struct Plan {
     pub(crate) memory: Memory,
     /// How the cluster divides sessions into ranges.
     pub(crate) range_of: fn(&Tuple) -> u8,
+    /// Whose sessions they are.
+    pub(crate) share: Share,
+}
+
+/// Which unit's sessions a gateway has to do with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Only its own.
+    Alone,
+    /// Another unit's: it is the primary, and passes their packets on.
+    Passes,
+    /// Its own, whose packets another unit passes to it, the primary.
+    Owns,
+}
+
+impl Share {
+    /// The other unit's id; this one has 1.
+    const OTHER: u8 = 2;
+
+    fn apply(self, snapshot: &Snapshot) -> Snapshot {
+        let (duty, slots, other) = match self {
+            Self::Alone => return snapshot.clone(),
+            Self::Passes => (Duty::Primary, vec![Self::OTHER], Mac([2, 0, 0, 0, 9, 8])),
+            Self::Owns => {
+                let primary = Self::OTHER;
+                (Duty::Owner { primary }, Vec::new(), STATION)
+            }
+        };
+        let member = |unit, stations: [Mac; 2]| Member {
+            unit,
+            owns: true,
+            stations: stations.map(Some).to_vec(),
+        };
+        let distribution = Distribution {
+            pick: Pick::InTurn,
+            slots,
+            members: vec![
+                member(1, [mac(LAN), mac(WAN)]),
+                member(Self::OTHER, [other; 2]),
+            ],
+        };
+        let snapshot = snapshot.with_duty(duty, 1);
+        snapshot.with_distribution(Arc::new(distribution))
+    }
 }
 
 impl Plan {
@@ -68,6 +113,7 @@ impl Plan {
             nat,
             memory,
             range_of: |_| 0,
+            share: Share::Alone,
         }
     }
 }
@@ -146,7 +192,7 @@ pub(crate) fn snapshot(eal: &Eal, nat: bool, workers: u16) -> Result<Snapshot> {
         heartbeat_ethertype: HEARTBEAT_ETHERTYPE,
         limits: Limits::default(),
     };
-    Ok(Snapshot::build(eal, settings)?.with_duty(forward::Duty::Primary, 1))
+    Ok(Snapshot::build(eal, settings)?.with_duty(Duty::Primary, 1))
 }
 
 fn router(interface: InterfaceId) -> Ipv4Addr {
@@ -260,7 +306,8 @@ impl Gateway {
             .collect::<Result<Vec<_>, _>>()?;
         let readers: Vec<Reader> = shards.iter().map(Shard::reader).collect();
         let (rings, control) = connect(workers, RingSizes::default(), plan.range_of);
-        let snapshot = Publisher::new(snapshot(eal, plan.nat, workers)?);
+        let snapshot = plan.share.apply(&snapshot(eal, plan.nat, workers)?);
+        let snapshot = Publisher::new(snapshot);
         let neighbours = Publisher::new(neighbours());
         let ends = rings.into_iter().zip(control);
         let mut gateways = Vec::new();

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use dpdk::clock;
+use forward::Event;
 
-use super::gateway::{Devices, Gateway, LAN, OUTSIDE, SOURCE, WAN};
+use super::gateway::{Devices, Gateway, LAN, OUTSIDE, Plan, SOURCE, Share, WAN};
 use super::lane::{Numbers, Opening, Stream, Traffic};
 use super::wire::{Stage, Wire};
 use super::{Bench, translated};
@@ -112,6 +113,38 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// Datagrams of sessions that another unit owns, at the primary that passes them on, and at the owner
+    /// to which they are passed.
+    pub(super) fn shared(&mut self, sessions: u32) -> Result<()> {
+        for (what, share) in [
+            ("UDP 64 B, NAT, passed on to the owner", Share::Passes),
+            ("UDP 64 B, NAT, taken in as the owner", Share::Owns),
+        ] {
+            let plan = Plan {
+                share,
+                ..self.plan(sessions, true)
+            };
+            let devices = Devices::from_clients(SOURCE);
+            let mut gateway = Gateway::new(&self.eal, &self.pool, "shared", &devices, plan)?;
+            if share == Share::Owns {
+                gateway.establish(Opening::Udp, Numbers::Range(0, sessions))?;
+            }
+            gateway.flow(LAN, Stream::datagrams(sessions), sessions)?;
+            let packets = self.args.packets;
+            let figure = repeated(self.args.rounds, Better::Less, || {
+                Ok(gateway.measure(packets))
+            })?;
+            gateway.check()?;
+            ensure!(
+                shared_packets(&gateway, share) >= packets,
+                "packets were not shared"
+            );
+            self.cycles(what, sessions, figure);
+            self.rate(what, sessions, figure);
+        }
+        Ok(())
+    }
+
     /// The whole gateway beside the sketch, and beside itself with few sessions.
     pub(super) fn beside_sketch(&mut self) -> Result<()> {
         let program = sketch::Program::compile(&self.workshop)?;
@@ -203,4 +236,12 @@ impl Bench<'_> {
         self.report
             .push(Row::alone(what, u64::from(sessions), "Mpps", figure));
     }
+}
+
+/// Packets that were passed on, or taken in as what was passed on.
+fn shared_packets(gateway: &Gateway, share: Share) -> u64 {
+    gateway.counters.count(match share {
+        Share::Owns => Event::RedirectsTaken,
+        _ => Event::Redirected,
+    })
 }
