@@ -15,8 +15,10 @@
 #                                                     the same beside keepalived and conntrackd
 #     scripts/lab.sh faults [--seed S] [--faults N] [--units N] [--plan]
 #                                                     break units at random and follow every connection
-#     scripts/lab.sh join [--runs N] [--sessions N] [--json]
+#     scripts/lab.sh join [--runs N] [--sessions N] [--flood] [--json]
 #                                                     measure how soon a unit that starts holds everything
+#     scripts/lab.sh goals [--runs N] [--only ROW,...] [--output FILE]
+#                                                     measure all that a cluster must reach, and judge it
 #     scripts/lab.sh down                             remove everything
 #
 # What needs root is run through sudo. `scripts/lab.sh help` tells all options.
@@ -32,12 +34,16 @@ failover)
     case " $* " in *" --peer"*) scripts/setup.sh --test >&2 ;; esac
     build_programs >&2
     ;;
+goals)
+    scripts/setup.sh --test >&2
+    build_programs >&2
+    ;;
 up | join | faults) build_programs >&2 ;;
 *) [ -x "$lab" ] || build_programs >&2 ;;
 esac
 
 case "$1" in
-failover | join | faults) ;;
+failover | join | faults | goals) ;;
 *) as_root "$lab" "$@"; exit ;;
 esac
 # An experiment that is interrupted leaves no lab behind.

@@ -282,6 +282,8 @@ impl Course<'_> {
             Action::Rejoin(unit) => topology.set_isolated(unit, false, false),
             Action::Failover => {
                 let (primary, _) = self.primary()?;
+                // It refuses while nobody could take over for long.
+                self.wait_cover(primary.id())?;
                 primary.ask(&["cluster", "failover"]).map(drop)
             }
         }

@@ -1,6 +1,7 @@
 //! Faults in the random order of a few seeds, with every connection followed. `scripts/lab.sh faults`
 //! does the same with any seed, and longer.
 
+use tidegate_lab::Lab;
 use tidegate_lab::faults::Trial;
 
 use crate::site::settings;
@@ -26,4 +27,34 @@ fn try_seed(seed: u64, faults: usize) {
 #[test]
 fn connections_survive_units_that_are_killed_and_cut_off() {
     try_seed(1, 11);
+}
+
+#[test]
+fn what_goes_wrong_is_told_with_captures_and_logs() {
+    let lab = settings();
+    let prefix = lab.prefix.clone();
+    let trial = Trial {
+        lab,
+        seed: 1,
+        faults: 2,
+    };
+    // A unit ends that nobody is known to have ended.
+    let end_one = |_: &str| {
+        let lab = Lab::open(&prefix).unwrap();
+        lab.running().next().unwrap().kill().unwrap();
+    };
+    let report = trial.perform(end_one).unwrap();
+    assert!(!report.violations.is_empty(), "{report}");
+    let evidence = report.evidence.expect("something was wrong");
+    let files = std::fs::read_dir(&evidence).unwrap();
+    let names: Vec<String> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    std::fs::remove_dir_all(&evidence).unwrap();
+    for expected in ["switch.pcap", "u1.log", "u2.log", "u1.toml", "u2.toml"] {
+        assert!(
+            names.iter().any(|name| name.starts_with(expected)),
+            "{names:?}"
+        );
+    }
 }
