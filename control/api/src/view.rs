@@ -200,6 +200,9 @@ pub struct UnitView {
     pub share_permille: u16,
     /// Its configuration means the same as ours.
     pub config_match: bool,
+    /// Keys and lists in which it does not, as far as both tell.
+    #[serde(default)]
+    pub config_differs: Vec<String>,
     /// Its software's name and version.
     pub software: String,
 }

@@ -103,12 +103,23 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
     }
     let witness = cluster.witness.map_or(String::new(), witness);
     format!(
-        "cluster {}, term {}, schedule {}: {primary}{witness}\n\n{table}\n{}",
+        "cluster {}, term {}, schedule {}: {primary}{witness}\n\n{table}{}\n{}",
         cluster.cluster,
         cluster.term,
         cluster.schedule,
+        differences(cluster),
         shares(cluster)
     )
+}
+
+/// A line for each unit whose configuration differs in what both tell.
+fn differences(cluster: &ClusterView) -> String {
+    let units = cluster.units.iter();
+    let differing = units.filter(|unit| !unit.config_match && !unit.config_differs.is_empty());
+    differing.fold(String::new(), |lines, unit| {
+        let parts = unit.config_differs.join(", ");
+        lines + &format!("unit {} is configured differently: {parts}\n", unit.unit)
+    })
 }
 
 /// What each unit does of the cluster's work, and what it holds of this unit's.

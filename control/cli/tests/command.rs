@@ -63,7 +63,8 @@ fn every_command_asks_and_shows() {
         "unit": 1, "name": null, "alive": true, "role": "primary", "term": 2,
         "health": { "links": 1, "links_total": 2, "workers": false }, "age_s": 61, "priority": 100,
         "links": [{ "name": "sync", "up": false, "last_heard_ms": 5 }], "synced": true, "lag": 0,
-        "config_match": false, "software": "x" }] });
+        "config_match": false, "config_differs": ["cluster.preempt", "policy"], "software": "x" }] });
+    let differing = cluster.clone();
     let mut shares = cluster.clone();
     shares["slots"] = json!(3);
     let extra = [
@@ -104,6 +105,12 @@ fn every_command_asks_and_shows() {
             "GET /v1/cluster",
             cluster,
             "1/2, workers stopped  1 min 1 s",
+        ),
+        (
+            "cluster",
+            "GET /v1/cluster",
+            differing,
+            "unit 1 is configured differently: cluster.preempt, policy\n",
         ),
         (
             "cluster",

@@ -40,7 +40,7 @@ impl fmt::Display for Duty {
 /// Where a unit is reached on a traffic interface: its own MAC, never the virtual one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Station {
-    /// The interface, see [`interface_key`].
+    /// The interface, see [`name_key`].
     pub interface: u32,
     /// The unit's own MAC there.
     pub mac: Mac,
@@ -69,9 +69,10 @@ pub struct Distribution {
     pub members: Vec<Member>,
 }
 
-/// An interface by its name, the same on all units: FNV-1a of 32 bits. Part of the wire format.
+/// An interface or a part of the configuration by its name, the same on all units: FNV-1a of 32 bits. Part of
+/// the wire format.
 #[must_use]
-pub fn interface_key(name: &str) -> u32 {
+pub fn name_key(name: &str) -> u32 {
     name.bytes().fold(0x811C_9DC5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
@@ -79,13 +80,13 @@ pub fn interface_key(name: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::interface_key;
+    use super::name_key;
 
     #[test]
-    fn interface_keys_are_those_of_fnv() {
+    fn keys_of_names_are_those_of_fnv() {
         // From the test vectors of the algorithm's authors.
-        assert_eq!(interface_key(""), 0x811C_9DC5);
-        assert_eq!(interface_key("a"), 0xE40C_292C);
-        assert_eq!(interface_key("foobar"), 0xBF9C_F968);
+        assert_eq!(name_key(""), 0x811C_9DC5);
+        assert_eq!(name_key("a"), 0xE40C_292C);
+        assert_eq!(name_key("foobar"), 0xBF9C_F968);
     }
 }

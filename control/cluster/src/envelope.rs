@@ -82,7 +82,7 @@ pub enum Rejection {
     Unit,
     /// This unit's own frame came back: a loop in the network.
     Own,
-    /// This unit's id, from another start: two units have one id.
+    /// The id of this unit or of a live peer, from another start: two units have one id.
     DuplicateUnit,
     /// For another unit.
     Addressee,
@@ -152,7 +152,9 @@ impl Rejection {
             Self::Kind => "A kind that this version does not know.",
             Self::Unit => "No unit has such an id.",
             Self::Own => "This unit's own frame came back: a loop in the network.",
-            Self::DuplicateUnit => "This unit's id, from another start: two units have one id.",
+            Self::DuplicateUnit => {
+                "The id of this unit or of a live peer, from another start: two units have one id."
+            }
             Self::Addressee => "For another unit.",
             Self::Authentication => "The tag is wrong: another key, or forged.",
             Self::Replayed => "The sequence was seen before or is too old.",

@@ -33,6 +33,7 @@
 //!  .      1   flags             1 willing
 //!  .      4   owned             sessions that belong to it
 //!  .      1   n ≤ 16, then n stations: interface 4, MAC 6
+//!  .      1   n ≤ 32, then n parts of the configuration: name 4 (FNV-1a), digest 4; may be absent
 //!  .          what a later version appends is ignored
 //! ```
 //!
@@ -46,7 +47,7 @@ use arrayvec::{ArrayString, ArrayVec};
 use packet::Mac;
 
 use crate::wire::{Reader, Writer};
-use crate::{Boot, Health, LinkId, Load, Role, Settings, Station, UnitId};
+use crate::{Boot, ConfigPart, Health, LinkId, Load, Role, Settings, Station, UnitId};
 
 /// A peer that a unit hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +137,12 @@ pub struct Heartbeat {
     pub willing: bool,
     /// Where it is reached: its own MACs on the traffic interfaces whose links are up.
     pub stations: Stations,
+    /// What the parts of its configuration are where all must be equal, so that a difference can be named.
+    pub config_parts: ConfigParts,
 }
+
+/// The parts of a unit's configuration, by [`name_key`](crate::name_key).
+pub type ConfigParts = ArrayVec<(u32, u32), { ConfigPart::MAX }>;
 
 /// The stations of a unit.
 pub type Stations = ArrayVec<Station, { Settings::MAX_STATIONS }>;
@@ -228,6 +234,14 @@ impl Heartbeat {
             w.u32(station.interface);
             w.array(station.mac.0);
         }
+        if self.config_parts.is_empty() {
+            return;
+        }
+        w.count(self.config_parts.len());
+        for (name, digest) in &self.config_parts {
+            w.u32(*name);
+            w.u32(*digest);
+        }
     }
 
     fn flags(&self) -> u8 {
@@ -315,6 +329,7 @@ impl Heartbeat {
             weight: 0,
             willing: false,
             stations: Stations::new(),
+            config_parts: ConfigParts::new(),
         };
         if !r.is_empty() {
             beat.decode_second(&mut r)?;
@@ -343,6 +358,15 @@ impl Heartbeat {
             self.stations
                 .try_push(station)
                 .map_err(|_| Malformed::Value("number of stations"))?;
+        }
+        if r.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..r.u8()? {
+            let part = (r.u32()?, r.u32()?);
+            self.config_parts
+                .try_push(part)
+                .map_err(|_| Malformed::Value("number of parts"))?;
         }
         Ok(())
     }
@@ -414,6 +438,8 @@ mod tests {
     ];
     /// What version 2 appends.
     const SECOND: &str = "010203010000000402566080100274670000012be2e301027467000002";
+    /// What stands behind it where parts of the configuration are told.
+    const PARTS: &str = "02e40c292c01020304bf9cf968ffffffff";
 
     fn bytes(digits: &str) -> Vec<u8> {
         (0..digits.len())
@@ -428,6 +454,10 @@ mod tests {
 
     fn second() -> Vec<u8> {
         [first(), bytes(SECOND)].concat()
+    }
+
+    fn with_parts() -> Vec<u8> {
+        [second(), bytes(PARTS)].concat()
     }
 
     fn first_beat() -> Heartbeat {
@@ -484,12 +514,13 @@ mod tests {
             weight: 0,
             willing: false,
             stations: Stations::new(),
+            config_parts: ConfigParts::new(),
         }
     }
 
     fn second_beat() -> Heartbeat {
         let station = |interface, last| Station {
-            interface: crate::interface_key(interface),
+            interface: crate::name_key(interface),
             mac: Mac([2, 0x74, 0x67, 0, 0, last]),
         };
         let mut beat = first_beat();
@@ -508,12 +539,20 @@ mod tests {
         let hex = |body: &[u8]| body.iter().map(|b| format!("{b:02x}")).collect::<String>();
         assert_eq!(hex(&second_beat().encode()), hex(&second()));
         assert_eq!(Heartbeat::decode(&second()), Ok(second_beat()));
+        let mut beat = second_beat();
+        let parts = [("a", 0x0102_0304), ("foobar", u32::MAX)];
+        beat.config_parts = parts
+            .into_iter()
+            .map(|(name, digest)| (crate::name_key(name), digest))
+            .collect();
+        assert_eq!(hex(&beat.encode()), hex(&with_parts()));
+        assert_eq!(Heartbeat::decode(&with_parts()), Ok(beat));
     }
 
     #[test]
     fn truncation_is_noticed_and_what_is_appended_is_ignored() {
-        let (first, golden) = (first().len(), second());
-        for len in (0..golden.len()).filter(|len| *len != first) {
+        let (ends, golden) = ([first().len(), second().len()], with_parts());
+        for len in (0..golden.len()).filter(|len| !ends.contains(len)) {
             assert_eq!(Heartbeat::decode(&golden[..len]), Err(Malformed::Truncated));
         }
         let longer = [&golden[..], &[1, 2, 3]].concat();
@@ -532,9 +571,10 @@ mod tests {
             (end, 0, "versions"),
             (end + 1, 1, "versions"),
             (end + 13, 1, "station"),
+            (second().len(), 33, "number of parts"),
         ];
         for (offset, value, name) in cases {
-            let mut body = second();
+            let mut body = [with_parts(), vec![0; 8 * 32]].concat();
             body[offset] = value;
             assert_eq!(Heartbeat::decode(&body), Err(Malformed::Value(name)));
         }
@@ -543,9 +583,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_refused_or_read_and_written_alike(
-            start in 0..130_usize, noise in proptest::collection::vec(any::<u8>(), 0..300)
+            start in 0..150_usize, noise in proptest::collection::vec(any::<u8>(), 0..300)
         ) {
-            let mut body = second();
+            let mut body = with_parts();
             body.truncate(start);
             body.extend(noise);
             if let Ok(beat) = Heartbeat::decode(&body) {

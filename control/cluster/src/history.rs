@@ -369,6 +369,8 @@ pub enum Event {
     ConfigurationDiffers {
         /// Which.
         peer: UnitId,
+        /// The parts, as far as both tell.
+        parts: Vec<String>,
     },
     /// A peer has this unit's configuration again.
     ConfigurationAgrees {
@@ -454,8 +456,12 @@ impl fmt::Display for Event {
             Self::TableSuffices { capacity } => {
                 write!(f, "the sessions of the primary fit into the table of {capacity} again")
             }
-            Self::ConfigurationDiffers { peer } => {
-                write!(f, "unit {peer} has a different configuration")
+            Self::ConfigurationDiffers { peer, parts } => {
+                write!(f, "unit {peer} has a different configuration")?;
+                match parts.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ": {}", parts.join(", ")),
+                }
             }
             Self::ConfigurationAgrees { peer } => {
                 write!(f, "unit {peer} has the same configuration again")

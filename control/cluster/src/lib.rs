@@ -28,7 +28,7 @@ mod wire;
 pub use action::Action;
 pub use command::{Command, Refusal};
 pub use delta::{Delta, SessionSource};
-pub use distribution::{Distribution, Duty, Member, Station, interface_key};
+pub use distribution::{Distribution, Duty, Member, Station, name_key};
 pub use envelope::Rejection;
 pub use history::{Cause, Event, HandOver, HandOverReport, HandOverStep, Transition};
 pub use keeper::{LeaseAnswer, LeaseId, LeaseKeeper, LeaseRequest};
@@ -37,7 +37,9 @@ pub use neighbour::Neighbour;
 pub use node::{HANDOVER_PATIENCE, MAX_HOLD, MIN_HOLD, Node};
 pub use range::{RangeSet, range_of};
 pub use schedule::{Pick, SLOTS, Schedule, Taker, slots};
-pub use settings::{Key, LinkKind, LinkSettings, LiveSettings, Settings, SettingsError};
+pub use settings::{
+    ConfigPart, Key, LinkKind, LinkSettings, LiveSettings, Settings, SettingsError,
+};
 pub use status::{Counters, Health, LinkStatus, Load, PeerLinkStatus, PeerStatus, Status};
 pub use time::Time;
 pub use unit::{Boot, LinkId, Role, UnitId};

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! offset  bytes
-//!  0      4   interface   see [`interface_key`](crate::interface_key)
+//!  0      4   interface   see [`name_key`](crate::name_key)
 //!  4     16   address     IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2)
 //! 20      6   MAC
 //! ```
@@ -23,7 +23,7 @@ use crate::wire::{Reader, Writer};
 /// A station of users' networks, as the primary knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Neighbour {
-    /// The interface that it is behind, see [`interface_key`](crate::interface_key).
+    /// The interface that it is behind, see [`name_key`](crate::name_key).
     pub interface: u32,
     /// Its address.
     pub address: IpAddr,
@@ -83,12 +83,12 @@ mod tests {
     fn golden_list() {
         let list = [
             Neighbour {
-                interface: crate::interface_key("lan"),
+                interface: crate::name_key("lan"),
                 address: "192.0.2.7".parse().unwrap(),
                 mac: Mac([2, 0, 0, 0, 0, 7]),
             },
             Neighbour {
-                interface: crate::interface_key("wan"),
+                interface: crate::name_key("wan"),
                 address: "2001:db8::1".parse().unwrap(),
                 mac: Mac([2, 0, 0, 0, 0, 8]),
             },

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use crate::election::Claim;
 use crate::envelope::{Seal, Window};
 use crate::heartbeat::{Heard, Heartbeat};
-use crate::{Boot, LinkId, Role, Settings, Time, UnitId};
+use crate::{Boot, ConfigPart, LinkId, Role, Settings, Time, UnitId, name_key};
 
 /// One start of a peer, and the starts before it.
 ///
@@ -28,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) verified: bool,
     pub(crate) alive: bool,
     pub(crate) left: bool,
+    /// Another start that is heard while this one is alive.
+    rival: Option<Rival>,
     /// Synchronisation was told that it is up.
     pub(crate) in_sync: bool,
     /// The newest heartbeat by sequence, and when it came.
@@ -44,6 +46,16 @@ pub(crate) struct Peer {
     /// By link of the peer's: when a heartbeat came last.
     remote: [Option<Time>; Settings::MAX_LINKS],
     pub(crate) configuration_agrees: bool,
+    /// The parts in which it does not, as they were last told of.
+    pub(crate) differences: Vec<String>,
+}
+
+/// A later start of a peer that is alive: either it has just started anew, or two units have one id.
+#[derive(Clone, Copy, Debug)]
+struct Rival {
+    boot: Boot,
+    /// When it was heard first.
+    since: Time,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +80,7 @@ impl Peer {
             window: Window::default(),
             retired: ArrayVec::new(),
             before: None,
+            rival: None,
             verified: false,
             alive: false,
             left: false,
@@ -81,6 +94,7 @@ impl Peer {
             links: (0..links).map(|_| PeerLink::default()).collect(),
             remote: [None; Settings::MAX_LINKS],
             configuration_agrees: true,
+            differences: Vec::new(),
         }
     }
 
@@ -138,6 +152,15 @@ impl Peer {
             before.keep(self);
         }
         before
+    }
+
+    /// Another start of this unit is heard, that is no recording. True when this one, which is alive, has gone on
+    /// for longer than what it sent before it ended could have been under way.
+    pub(crate) fn contend(&mut self, boot: Boot, detection: Duration, now: Time) -> bool {
+        let known = self.rival.filter(|rival| rival.boot == boot);
+        let rival = known.unwrap_or(Rival { boot, since: now });
+        self.rival = Some(rival);
+        self.last_heard > rival.since + detection
     }
 
     fn retire(&mut self, boot: Boot) {
@@ -198,6 +221,9 @@ impl Peer {
         self.last_heard = self.last_heard + pause;
         self.beat_at = self.beat_at + pause;
         self.beaten_at = self.beaten_at + pause;
+        if let Some(rival) = &mut self.rival {
+            rival.since = rival.since + pause;
+        }
         let links = self
             .links
             .iter_mut()
@@ -210,6 +236,22 @@ impl Peer {
     /// Alive and no recording.
     pub(crate) const fn trusted(&self) -> bool {
         self.alive && self.verified
+    }
+
+    /// Compares what it last said with this unit's configuration. True when there is something new to tell of.
+    pub(crate) fn compare_configuration(&mut self, settings: &Settings) -> bool {
+        let agrees = self.beat.config_hash == settings.config_hash;
+        let told = &self.beat.config_parts;
+        let differ = |part: &&ConfigPart| !told.contains(&(name_key(&part.name), part.digest));
+        let parts = settings.config_parts.iter();
+        let differences: Vec<String> = match agrees || told.is_empty() {
+            true => Vec::new(),
+            false => parts.filter(differ).map(|part| part.name.clone()).collect(),
+        };
+        let is_new = agrees != self.configuration_agrees || differences != self.differences;
+        self.configuration_agrees = agrees;
+        self.differences = differences;
+        is_new
     }
 
     /// It says that it is primary, and can be believed to serve.

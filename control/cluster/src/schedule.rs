@@ -1,6 +1,6 @@
 //! Which unit gets which new session: the slots that workers pick from.
 //!
-//! Pure: weights and load go in, a row of unit ids comes out, the same on every unit that is told the same.
+//! Pure: weights go in, a row of unit ids comes out, the same on every unit that is told the same.
 //! Invariants: every slot names a unit with a weight above zero; a unit's share of the slots is its share
 //! of the weights, as near as whole slots allow; where the address decides, a unit that comes or goes moves
 //! hardly more than its own slots.
@@ -68,9 +68,8 @@ impl Schedule {
             Self::Hub | Self::Ip => Pick::Addresses,
             Self::IpPort => Pick::Tuple,
             Self::Random => Pick::Random,
-            Self::None | Self::RoundRobin | Self::WeightedRoundRobin | Self::LeastConnections => {
-                Pick::InTurn
-            }
+            Self::LeastConnections => Pick::Fewest,
+            Self::None | Self::RoundRobin | Self::WeightedRoundRobin => Pick::InTurn,
         }
     }
 }
@@ -87,6 +86,8 @@ pub enum Pick {
     /// The next one.
     #[default]
     InTurn,
+    /// One of the unit that owns the fewest sessions for its slots, as the worker's own table says now.
+    Fewest,
     /// Any.
     Random,
     /// By a hash of source and destination address, the same in both directions.
@@ -102,8 +103,6 @@ pub struct Taker {
     pub unit: UnitId,
     /// Its part relative to the others; 0: no new sessions.
     pub weight: u8,
-    /// Sessions that it owns now.
-    pub owned: u32,
 }
 
 /// The most slots, and the number of them where a hash decides.
@@ -121,13 +120,12 @@ pub fn slots(schedule: Schedule, takers: &[Taker]) -> Vec<UnitId> {
         Schedule::None => Vec::new(),
         Schedule::Hub | Schedule::Ip | Schedule::IpPort => rendezvous(&takers, &weights),
         Schedule::RoundRobin => takers.iter().map(|taker| taker.unit).collect(),
-        Schedule::WeightedRoundRobin | Schedule::Random => {
+        Schedule::WeightedRoundRobin | Schedule::LeastConnections | Schedule::Random => {
             let common = weights.iter().copied().fold(0, gcd);
             let whole: u64 = weights.iter().map(|weight| weight / common).sum();
             let length = usize::try_from(whole).map_or(SLOTS, |whole| whole.min(SLOTS));
             in_turn(&takers, &quotas(&weights, 1, length))
         }
-        Schedule::LeastConnections => in_turn(&takers, &quotas(&room(&takers), 0, SLOTS)),
     }
 }
 
@@ -202,47 +200,15 @@ fn bid(slot: usize, unit: UnitId) -> u64 {
     x ^ x >> 31
 }
 
-/// Sessions that each unit has to be given until all own the same for their weight. How many come before
-/// the next look is not known; an eighth of what there is corrects a difference within a few looks without
-/// turning it round.
-fn room(takers: &[Taker]) -> Units<u64> {
-    let total: u64 = takers.iter().map(|taker| u64::from(taker.owned)).sum();
-    let budget = (total / 8).max(SLOTS as u64);
-    let mut order: Units<&Taker> = takers.iter().collect();
-    order.sort_by(|a, b| {
-        let (left, right) = (
-            u64::from(a.owned) * u64::from(b.weight),
-            u64::from(b.owned) * u64::from(a.weight),
-        );
-        left.cmp(&right)
-    });
-    // The level to which the budget fills up, in sessions per weight, as a fraction.
-    let (mut filled, mut weight) = (budget, 0);
-    for taker in order {
-        let (owned, part) = (u64::from(taker.owned), u64::from(taker.weight));
-        if owned * weight >= filled * part && weight > 0 {
-            break;
-        }
-        filled += owned;
-        weight += part;
-    }
-    let level = |taker: &Taker| filled * u64::from(taker.weight) / weight.max(1);
-    takers
-        .iter()
-        .map(|taker| level(taker).saturating_sub(taker.owned.into()))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn taker(id: u8, weight: u8, owned: u32) -> Taker {
+    fn taker(id: u8, weight: u8) -> Taker {
         Taker {
             unit: UnitId::new(id).unwrap(),
             weight,
-            owned,
         }
     }
 
@@ -259,64 +225,31 @@ mod tests {
 
     #[test]
     fn round_robin_knows_no_weight_but_zero() {
-        let takers = [taker(1, 1, 0), taker(2, 9, 0), taker(3, 0, 0)];
+        let takers = [taker(1, 1), taker(2, 9), taker(3, 0)];
         assert_eq!(ids(Schedule::RoundRobin, &takers), [1, 2]);
         assert_eq!(ids(Schedule::None, &takers), []);
         for schedule in Schedule::ALL {
-            assert_eq!(ids(schedule, &[taker(3, 0, 0)]), [], "{schedule}");
+            assert_eq!(ids(schedule, &[taker(3, 0)]), [], "{schedule}");
         }
     }
 
     #[test]
     fn weights_are_spread_evenly_over_the_shortest_row() {
-        let takers = [taker(1, 10, 0), taker(2, 2, 0), taker(3, 2, 0)];
-        let row = ids(Schedule::WeightedRoundRobin, &takers);
-        assert_eq!(row, [1, 1, 2, 1, 3, 1, 1]);
-        let uneven = [taker(1, 255, 0), taker(2, 254, 0), taker(3, 1, 0)];
+        let takers = [taker(1, 10), taker(2, 2), taker(3, 2)];
+        for schedule in [Schedule::WeightedRoundRobin, Schedule::LeastConnections] {
+            assert_eq!(ids(schedule, &takers), [1, 1, 2, 1, 3, 1, 1]);
+        }
+        let uneven = [taker(1, 255), taker(2, 254), taker(3, 1)];
         let row = ids(Schedule::WeightedRoundRobin, &uneven);
         assert_eq!([1, 2, 3].map(|id| count(&row, id)), [128, 127, 1]);
     }
 
-    #[test]
-    fn who_owns_the_fewest_gets_the_most() {
-        let row = |owned: [u32; 3]| {
-            let takers = [(1, 0), (2, 1), (3, 2)].map(|(id, n)| taker(id, 1, owned[n]));
-            let row = ids(Schedule::LeastConnections, &takers);
-            assert_eq!(row.len(), SLOTS);
-            [1, 2, 3].map(|id| count(&row, id))
-        };
-        assert_eq!(row([0, 0, 0]), [86, 85, 85]);
-        assert_eq!(row([1_000, 1_000, 0]), [0, 0, 256]);
-        assert_eq!(row([1_000, 1_000, 990]), [83, 83, 90]);
-        let heavy = [taker(1, 3, 300), taker(2, 1, 100)];
-        let row = ids(Schedule::LeastConnections, &heavy);
-        assert_eq!([1, 2].map(|id| count(&row, id)), [192, 64]);
-    }
-
-    #[test]
-    fn loads_that_differ_become_equal_for_their_weights() {
-        let mut takers = [taker(1, 1, 50_000), taker(2, 2, 10_000), taker(3, 1, 0)];
-        for _ in 0..1_000 {
-            let row = slots(Schedule::LeastConnections, &takers);
-            for turn in 0..500 {
-                let unit = row[turn % row.len()];
-                takers
-                    .iter_mut()
-                    .filter(|t| t.unit == unit)
-                    .for_each(|t| t.owned += 1);
-            }
-        }
-        let each = takers.map(|t| t.owned / u32::from(t.weight));
-        let spread = each.iter().max().unwrap() - each.iter().min().unwrap();
-        assert!(spread <= 500, "{takers:?}");
-    }
-
     fn any_takers() -> impl Strategy<Value = Vec<Taker>> {
-        let weights = proptest::collection::vec((any::<u8>(), 0..2_000_000_u32), 1..=16);
+        let weights = proptest::collection::vec(any::<u8>(), 1..=16);
         weights.prop_map(|weights| {
             (1..)
                 .zip(weights)
-                .map(|(id, (weight, owned))| taker(id, weight, owned))
+                .map(|(id, weight)| taker(id, weight))
                 .collect()
         })
     }

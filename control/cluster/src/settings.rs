@@ -72,6 +72,20 @@ pub struct LinkSettings {
     pub weight: u16,
 }
 
+/// A part of the configuration that must be equal on all units: told, so that a difference can be named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigPart {
+    /// What operators call it.
+    pub name: String,
+    /// Hash of what it says here; of a part that says nothing, of nothing.
+    pub digest: u32,
+}
+
+impl ConfigPart {
+    /// The most parts that travel.
+    pub const MAX: usize = 32;
+}
+
 /// Everything a [`Node`](crate::Node) is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -105,6 +119,8 @@ pub struct Settings {
     pub links: Vec<LinkSettings>,
     /// Hash of the parts of the configuration that must be equal on all units.
     pub config_hash: u64,
+    /// What that consists of, by name. The first [`ConfigPart::MAX`] travel.
+    pub config_parts: Vec<ConfigPart>,
     /// Software version. At most [`Settings::MAX_TEXT`] bytes travel.
     pub software: String,
     /// Whether sessions are synchronised.
@@ -125,7 +141,7 @@ pub struct Settings {
 }
 
 /// What may change while a unit runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveSettings {
     /// As in [`Settings::priority`].
     pub priority: u8,
@@ -137,6 +153,8 @@ pub struct LiveSettings {
     pub weight: u8,
     /// As in [`Settings::config_hash`].
     pub config_hash: u64,
+    /// As in [`Settings::config_parts`].
+    pub config_parts: Vec<ConfigPart>,
 }
 
 /// Why settings are refused.

@@ -125,6 +125,8 @@ pub struct PeerStatus {
     pub lag: Lag,
     /// Whether its configuration equals this unit's where it must.
     pub configuration_agrees: bool,
+    /// Parts of the configuration in which it differs, as far as both tell.
+    pub differences: Vec<String>,
     /// How long ago it was heard on any link.
     pub last_heard: Duration,
     /// The links of this unit that carry heartbeats.

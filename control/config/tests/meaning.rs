@@ -170,6 +170,44 @@ fn each_change_names_its_key_and_its_effect() {
 }
 
 #[test]
+fn parts_name_what_hashes_differ_in() {
+    let folder = Folder::new();
+    let old = folder.right(RIGHT);
+    let differing = |from: &str, to: &str| -> Vec<String> {
+        let new = folder.right(&replaced(from, to));
+        let pairs = old.parts().into_iter().zip(new.parts());
+        let names = pairs.filter(|(old, new)| {
+            assert_eq!(old.0, new.0, "units of one release have the same parts");
+            old.1 != new.1
+        });
+        let names: Vec<String> = names.map(|(old, _)| old.0).collect();
+        assert_eq!(names.is_empty(), old.hash() == new.hash(), "{from} -> {to}");
+        names
+    };
+    for (from, to, part) in [
+        ("id = 7", "id = 9", "cluster.id"),
+        ("schedule = \"none\"", "preempt = true", "cluster.preempt"),
+        (
+            "schedule = \"none\"",
+            "acked_timeout = \"5ms\"",
+            "cluster.acked_timeout",
+        ),
+        ("source_nat = \"masquerade\"", "", "policy"),
+        ("198.51.100.254", "198.51.100.253", "route"),
+        ("half_open = 50_000", "", "limits.half_open"),
+        ("\"2h 4m\"", "\"2h 5m\"", "timeouts.tcp_established"),
+    ] {
+        assert_eq!(differing(from, to), [part], "{from} -> {to}");
+    }
+    for (from, to) in [
+        ("priority = 200", "priority = 1"),
+        ("af_packet:lan0", "tap:lan0"),
+    ] {
+        assert_eq!(differing(from, to), [""; 0], "{from} -> {to}");
+    }
+}
+
+#[test]
 fn a_change_tells_both_values() {
     let folder = Folder::new();
     let old = folder.right(RIGHT);

@@ -1,7 +1,8 @@
 //! What a configuration means for the data plane and for the cluster: pure translation.
 
 use cluster::{
-    Boot, Key, LinkKind, LinkSettings, LiveSettings, Schedule, Settings, Station, UnitId,
+    Boot, ConfigPart, Key, LinkKind, LinkSettings, LiveSettings, Schedule, Settings, Station,
+    UnitId,
 };
 use config::{Config, InterfaceIndex, Ipv4Net, Zone};
 use forward::{
@@ -79,6 +80,7 @@ pub(crate) fn cluster(config: &Config, macs: &[Mac], unit: UnitId, boot: Boot) -
         boot,
         links: links.chain(monitors).collect(),
         config_hash: config.hash(),
+        config_parts: config_parts(config),
         software: SOFTWARE.to_owned(),
         session_sync: cluster.session_sync,
         shards: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
@@ -96,7 +98,7 @@ fn stations(config: &Config, macs: &[Mac]) -> Vec<Station> {
     interfaces
         .filter(|((_, interface), _)| interface.role == config::InterfaceRole::Traffic)
         .map(|((_, interface), &mac)| Station {
-            interface: cluster::interface_key(&interface.name),
+            interface: cluster::name_key(&interface.name),
             mac,
         })
         .collect()
@@ -132,7 +134,7 @@ pub(crate) fn interface_of(key: u32, interfaces: &[Interface]) -> Option<Interfa
     (0..)
         .map(InterfaceId)
         .zip(interfaces)
-        .find(|(_, interface)| cluster::interface_key(&interface.name) == key)
+        .find(|(_, interface)| cluster::name_key(&interface.name) == key)
         .map(|(id, _)| id)
 }
 
@@ -142,7 +144,7 @@ pub(crate) fn distribution(
     interfaces: &[Interface],
 ) -> Distribution {
     let station = |member: &cluster::Member, interface: &Interface| {
-        let key = cluster::interface_key(&interface.name);
+        let key = cluster::name_key(&interface.name);
         let mut stations = member.stations.iter();
         stations
             .find(|station| station.interface == key)
@@ -159,6 +161,7 @@ pub(crate) fn distribution(
     Distribution {
         pick: match distribution.pick {
             cluster::Pick::InTurn => Pick::InTurn,
+            cluster::Pick::Fewest => Pick::Fewest,
             cluster::Pick::Random => Pick::Random,
             cluster::Pick::Addresses => Pick::Addresses,
             cluster::Pick::Tuple => Pick::Tuple,
@@ -176,7 +179,15 @@ pub(crate) fn live(config: &Config) -> LiveSettings {
         schedule: schedule(config.cluster.schedule),
         weight: config.unit.weight,
         config_hash: config.hash(),
+        config_parts: config_parts(config),
     }
+}
+
+fn config_parts(config: &Config) -> Vec<ConfigPart> {
+    let parts = config.parts().into_iter();
+    parts
+        .map(|(name, digest)| ConfigPart { name, digest })
+        .collect()
 }
 
 /// What the workers' snapshot is built from; `macs` are the unit's own, by interface.
@@ -296,7 +307,7 @@ mod tests {
         };
         let interfaces = ["wan", "lan", "dmz"].map(interface);
         let station = |name: &str, last| cluster::Station {
-            interface: cluster::interface_key(name),
+            interface: cluster::name_key(name),
             mac: Mac([2, 0, 0, 0, 0, last]),
         };
         let [Some(first), Some(second)] = [1, 2].map(UnitId::new) else {
@@ -319,7 +330,7 @@ mod tests {
         let last = |id| to.station(2, InterfaceId(id)).map(|mac| mac.0[5]);
         assert_eq!([last(0), last(1), last(2)], [Some(2), Some(1), None]);
         assert!(to.owns(2) && !to.owns(1));
-        let key = cluster::interface_key("dmz");
+        let key = cluster::name_key("dmz");
         assert_eq!(interface_of(key, &interfaces), Some(InterfaceId(2)));
         assert_eq!(interface_of(key + 1, &interfaces), None);
     }

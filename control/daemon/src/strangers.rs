@@ -27,7 +27,7 @@ const IDS: usize = UnitId::MAX as usize + 1;
 enum Fault {
     /// It has another key.
     Key,
-    /// It has this unit's id.
+    /// It has the id of this unit, or of another one that is alive.
     Id,
     /// It has another unit's id, or is a recording of it.
     Past,

@@ -53,6 +53,9 @@ pub enum Pick {
     /// One slot after the other. Each worker counts for itself.
     #[default]
     InTurn,
+    /// One of the unit that owns the fewest sessions for its slots. Each worker counts in its own shard, where
+    /// it enters those that it hands to others too: so the count is exact when the next one begins.
+    Fewest,
     /// Any slot.
     Random,
     /// By source and destination address, the same for both directions.

@@ -4,6 +4,7 @@ use packet::{Tuple, toeplitz};
 
 use crate::distribution::{Distribution, Pick};
 use crate::hash::KeyedHash;
+use crate::sharing::{IDS, Sharing};
 
 /// Picks for one worker.
 #[derive(Debug)]
@@ -11,6 +12,8 @@ pub(crate) struct Picker {
     hash: KeyedHash,
     /// Sessions picked for.
     picked: u64,
+    /// Sessions picked for since the worker last entered all of them into its table, by unit.
+    ahead: [u32; IDS],
 }
 
 impl Picker {
@@ -19,21 +22,30 @@ impl Picker {
         Self {
             hash: KeyedHash::new(),
             picked: u64::from(worker),
+            ahead: [0; IDS],
         }
     }
 
-    /// The owner of a new session with this original tuple; `None` when nobody is named.
+    /// The owner of a new session with this original tuple; `None` when nobody is named. `owned` tells how
+    /// many sessions of the worker's table are a unit's.
     ///
     /// What depends on the tuple must be the same for all workers and all units, so it is the hash
     /// that NICs steer by. It has 16 bits, of which the lower ones chose the worker: multiplied, so
     /// that the slots of one worker's sessions are as many as those of all.
-    pub(crate) fn pick(&mut self, distribution: &Distribution, tuple: &Tuple) -> Option<u8> {
+    pub(crate) fn pick(
+        &mut self,
+        distribution: &Distribution,
+        sharing: &Sharing,
+        tuple: &Tuple,
+        owned: impl Fn(u8) -> u64,
+    ) -> Option<u8> {
         let slots = distribution.slots.len() as u64;
         if slots == 0 {
             return None;
         }
         let slot = match distribution.pick {
             Pick::InTurn => self.next() % slots,
+            Pick::Fewest => return self.fewest(sharing, owned),
             Pick::Random => {
                 let number = self.next();
                 scale(self.hash.number(number, 0) >> 32, slots)
@@ -45,6 +57,21 @@ impl Picker {
             .slots
             .get(usize::try_from(slot).unwrap_or(usize::MAX))
             .copied()
+    }
+
+    /// Everything that was picked for is in the worker's table, or given up.
+    pub(crate) fn entered(&mut self) {
+        self.ahead = [0; IDS];
+    }
+
+    /// The unit that has the fewest sessions for its part, the first of equal ones.
+    fn fewest(&mut self, sharing: &Sharing, owned: impl Fn(u8) -> u64) -> Option<u8> {
+        let has = |unit: u8| owned(unit) + u64::from(self.ahead[usize::from(unit)]);
+        let takers = sharing.takers().map(|(unit, part)| (unit, part, has(unit)));
+        // Compared as has / part, without dividing.
+        let (unit, ..) = takers.min_by(|a, b| (a.2 * b.1).cmp(&(b.2 * a.1)))?;
+        self.ahead[usize::from(unit)] += 1;
+        Some(unit)
     }
 
     fn next(&mut self) -> u64 {
@@ -70,10 +97,17 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::distribution::Duty;
 
     fn tuple(client: u8, port: u16) -> Tuple {
         let server = Ipv4Addr::new(198, 51, 100, 7);
         Tuple::v4(Ipv4Addr::new(192, 0, 2, client), port, server, 443, 6)
+    }
+
+    /// What is picked by a worker whose table is empty.
+    fn picked(picker: &mut Picker, distribution: &Distribution, tuple: &Tuple) -> Option<u8> {
+        let sharing = Sharing::new(distribution, 1, Duty::Primary, 0);
+        picker.pick(distribution, &sharing, tuple, |_| 0)
     }
 
     fn picks(pick: Pick, tuples: impl Iterator<Item = Tuple>) -> Vec<u8> {
@@ -84,7 +118,7 @@ mod tests {
         };
         let mut picker = Picker::new(0);
         tuples
-            .map(|tuple| picker.pick(&distribution, &tuple).unwrap())
+            .map(|tuple| picked(&mut picker, &distribution, &tuple).unwrap())
             .collect()
     }
 
@@ -95,8 +129,14 @@ mod tests {
 
     #[test]
     fn without_slots_nobody_is_picked() {
-        let picked = Picker::new(0).pick(&Distribution::default(), &tuple(1, 1));
-        assert_eq!(picked, None);
+        for pick in [Pick::InTurn, Pick::Fewest] {
+            let nobody = Distribution {
+                pick,
+                ..Distribution::default()
+            };
+            let picked = picked(&mut Picker::new(0), &nobody, &tuple(1, 1));
+            assert_eq!(picked, None);
+        }
     }
 
     #[test]
@@ -107,8 +147,46 @@ mod tests {
             slots: vec![1, 2, 3],
             ..Distribution::default()
         };
-        let first = |worker| Picker::new(worker).pick(&slots, &tuple(1, 1));
+        let first = |worker| picked(&mut Picker::new(worker), &slots, &tuple(1, 1));
         assert_eq!([0, 1, 2].map(first), [1, 2, 3].map(Some));
+    }
+
+    /// Sessions that units own after bursts of so many began, of which they had `before`.
+    fn after_bursts(before: [u64; 3], slots: &[u8], burst: usize, bursts: usize) -> [u64; 3] {
+        let distribution = Distribution {
+            pick: Pick::Fewest,
+            slots: slots.to_vec(),
+            ..Distribution::default()
+        };
+        let sharing = Sharing::new(&distribution, 1, Duty::Primary, 0);
+        let (mut picker, mut table) = (Picker::new(0), before);
+        for _ in 0..bursts {
+            let picks: Vec<u8> = (0..burst)
+                .map(|_| {
+                    let owned = |unit| table[usize::from(unit) - 1];
+                    let picked = picker.pick(&distribution, &sharing, &tuple(1, 1), owned);
+                    picked.unwrap()
+                })
+                .collect();
+            for unit in picks {
+                table[usize::from(unit) - 1] += 1;
+            }
+            picker.entered();
+        }
+        table
+    }
+
+    #[test]
+    fn who_has_the_fewest_gets_the_next_one_within_a_burst_as_well() {
+        for burst in [1, 64] {
+            let bursts = 6_400 / burst;
+            let even = after_bursts([0; 3], &[1, 2, 3], burst, bursts);
+            assert_eq!(even, [2_134, 2_133, 2_133]);
+            let apart = after_bursts([5_000, 1_000, 0], &[1, 2, 3], burst, bursts);
+            assert_eq!(apart, [5_000, 3_700, 3_700], "nobody is given too many");
+            let weighted = after_bursts([0; 3], &[2, 1, 2, 3, 2], burst, bursts);
+            assert_eq!(weighted, [1_280, 3_840, 1_280]);
+        }
     }
 
     #[test]
@@ -140,10 +218,12 @@ mod tests {
             let forth = tuple(9, port);
             let other_port = tuple(9, port + 1_000);
             for pick in [Pick::Addresses, Pick::Tuple] {
-                let by = |worker, tuple| Picker::new(worker).pick(&distribution(pick), tuple);
+                let by =
+                    |worker, tuple| picked(&mut Picker::new(worker), &distribution(pick), tuple);
                 assert_eq!(by(0, &forth), by(1, &forth.reversed()));
             }
-            let by_hosts = |tuple| Picker::new(0).pick(&distribution(Pick::Addresses), tuple);
+            let by_hosts =
+                |tuple| picked(&mut Picker::new(0), &distribution(Pick::Addresses), tuple);
             assert_eq!(by_hosts(&forth), by_hosts(&other_port));
         }
     }

@@ -6,7 +6,7 @@ use crate::distribution::{Distribution, Duty};
 use crate::interface::InterfaceId;
 
 /// Units have the ids 1 to 16.
-const IDS: usize = 17;
+pub(crate) const IDS: usize = 17;
 
 /// Who owns sessions, and who is where.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Sharing {
     stations: Box<[[Option<Mac>; IDS]]>,
     /// The unit that passes most of what comes from other units.
     usual: usize,
+    /// Slots of each unit, by id.
+    parts: [u16; IDS],
 }
 
 impl Sharing {
@@ -54,7 +56,16 @@ impl Sharing {
             owners,
             stations,
             usual: if usual < IDS { usual } else { 0 },
+            parts: parts(&distribution.slots),
         }
+    }
+
+    /// Units that get new sessions, by id, each with its part of them.
+    pub(crate) fn takers(&self) -> impl Iterator<Item = (u8, u64)> {
+        let parts = (0_u8..).zip(&self.parts);
+        parts
+            .filter(|(_, part)| **part > 0)
+            .map(|(unit, part)| (unit, u64::from(*part)))
     }
 
     /// True when packets may be another unit's business.
@@ -87,6 +98,16 @@ impl Sharing {
             .get(interface.index())
             .is_some_and(|here| here[self.usual] == Some(mac) || here.contains(&Some(mac)))
     }
+}
+
+fn parts(slots: &[u8]) -> [u16; IDS] {
+    let mut parts = [0_u16; IDS];
+    for unit in slots {
+        if let Some(part) = parts.get_mut(usize::from(*unit)) {
+            *part = part.saturating_add(1);
+        }
+    }
+    parts
 }
 
 #[cfg(test)]

@@ -116,7 +116,12 @@ proptest! {
     #[test]
     fn whatever_the_order_no_packet_is_passed_twice_and_no_session_translated_twice(
         steps in prop::collection::vec(steps(), 1..120),
-        pick in prop_oneof![Just(Pick::InTurn), Just(Pick::Random), Just(Pick::Tuple)],
+        pick in prop_oneof![
+            Just(Pick::InTurn),
+            Just(Pick::Fewest),
+            Just(Pick::Random),
+            Just(Pick::Tuple),
+        ],
         workers in prop::array::uniform3(1_u16..3),
     ) {
         let mut units = Units::new(Site {

@@ -226,6 +226,29 @@ fn new_sessions_go_in_turn_and_stay_where_they_are() {
 }
 
 #[test]
+fn the_unit_with_the_fewest_sessions_gets_the_next_one() {
+    let mut units = Units::new(Site {
+        workers: vec![1, 1, 1],
+        pick: Pick::Fewest,
+        slots: vec![1],
+        policies: vec![masquerade()],
+    });
+    let begin = |units: &mut Units, ports: std::ops::Range<u16>| {
+        for port in ports {
+            only(units.through(LAN, &frames::udp(LAN, &udp_tuple(port), b"x"), WAN));
+        }
+        [1, 2, 3].map(|owner| units.gateway(1).readers[0].owned(owner))
+    };
+    assert_eq!(begin(&mut units, 1..21), [20, 0, 0]);
+    units.deal(vec![1, 2, 3, 3]);
+    // What was handed out counts before anybody tells of it.
+    assert_eq!(begin(&mut units, 21..61), [20, 14, 26]);
+    units.settle();
+    assert_eq!(begin(&mut units, 61..81), [20, 20, 40]);
+    assert_eq!(begin(&mut units, 81..101), [25, 25, 50]);
+}
+
+#[test]
 fn what_policy_refuses_is_not_passed_on() {
     let denied = Policy {
         protocols: vec![17],

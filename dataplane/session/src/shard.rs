@@ -226,6 +226,12 @@ impl Shard {
         self.entry(hit.id()).owner(hit.direction())
     }
 
+    /// Sessions here that `unit` owns, provisional ones included.
+    #[must_use]
+    pub fn owned(&self, unit: u8) -> u32 {
+        u32::try_from(self.shared.owners.of(unit).get()).unwrap_or(u32::MAX)
+    }
+
     /// True when the session is provisional, see [`Session::is_provisional`].
     #[must_use]
     pub fn is_provisional(&self, id: SessionId) -> bool {

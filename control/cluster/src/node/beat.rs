@@ -3,8 +3,8 @@
 use arrayvec::ArrayVec;
 
 use crate::envelope::{FIRST_VERSION, Header, Kind};
-use crate::heartbeat::{Heard, Heartbeat, Position, Stations, Text};
-use crate::{Action, LinkId, Node, Role, Settings, Station, Time, UnitId, interface_key};
+use crate::heartbeat::{ConfigParts, Heard, Heartbeat, Position, Stations, Text};
+use crate::{Action, ConfigPart, LinkId, Node, Role, Settings, Station, Time, UnitId, name_key};
 
 impl Node {
     /// Sends a heartbeat on every link that is up, when one is due.
@@ -94,6 +94,7 @@ impl Node {
             weight: self.settings.weight,
             willing: self.is_willing(),
             stations: self.stations(),
+            config_parts: config_parts(&self.settings),
         }
     }
 
@@ -112,7 +113,7 @@ impl Node {
         let is_down = |station: &&Station| {
             links
                 .clone()
-                .any(|(link, up)| !up && interface_key(&link.name) == station.interface)
+                .any(|(link, up)| !up && name_key(&link.name) == station.interface)
         };
         let stations = self.settings.stations.iter();
         stations.filter(|s| !is_down(s)).copied().collect()
@@ -159,6 +160,14 @@ impl Node {
         self.counters.announcements += 1;
         self.actions.push_back(Action::Announce);
     }
+}
+
+/// What travels of the parts of the configuration.
+fn config_parts(settings: &Settings) -> ConfigParts {
+    let parts = settings.config_parts.iter().take(ConfigPart::MAX);
+    parts
+        .map(|part| (name_key(&part.name), part.digest))
+        .collect()
 }
 
 /// As much of a text as travels, cut between characters.

@@ -10,15 +10,10 @@
 //! Invariants: a driver is told of members before of the duty that names one; under the schedule `none` no
 //! peer owns anything but a successor that takes over.
 
-use std::time::Duration;
-
 use crate::election::Units;
 use crate::peer::Peer;
 use crate::schedule::{Pick, Schedule, Taker, slots};
-use crate::{Action, Distribution, Duty, Member, Node, Role, Time, UnitId};
-
-/// How often load counts anew under `least-connections`.
-const REBALANCE: Duration = Duration::from_millis(100);
+use crate::{Action, Distribution, Duty, Member, Node, Role, UnitId};
 
 /// What the driver was told.
 #[derive(Debug, Default)]
@@ -28,9 +23,6 @@ pub(super) struct Told {
     term: u32,
     /// Something changed that they depend on.
     stale: bool,
-    /// When load counts anew, and the sessions that units owned when it last did, by unit.
-    rebalance_at: Time,
-    counted: [u32; UnitId::MAX as usize],
     /// What the slots were last dealt for.
     dealt: Option<(Schedule, Units<Taker>)>,
     /// Peers that may own sessions, bit 0 for unit 1.
@@ -73,23 +65,8 @@ impl Node {
         self.told.stale = true;
     }
 
-    /// When load counts anew.
-    pub(super) fn rebalance_deadline(&self) -> Time {
-        let counts = self.role == Role::Primary && self.told.owners != 0;
-        if counts && self.schedule() == Schedule::LeastConnections {
-            self.told.rebalance_at
-        } else {
-            Time::NEVER
-        }
-    }
-
     /// Tells the driver what changed.
-    pub(super) fn distribute(&mut self, now: Time) {
-        if now >= self.rebalance_deadline() {
-            self.told.rebalance_at = now + REBALANCE;
-            self.count_owned();
-            self.told.stale = true;
-        }
+    pub(super) fn distribute(&mut self) {
         if !std::mem::take(&mut self.told.stale) {
             return;
         }
@@ -108,15 +85,6 @@ impl Node {
             self.told.term = term;
             self.actions.push_back(Action::Duty { duty, term });
         }
-    }
-
-    fn count_owned(&mut self) {
-        let mut counted = [0; UnitId::MAX as usize];
-        counted[self.settings.unit.index()] = self.load.owned;
-        for peer in self.trusted() {
-            counted[peer.unit.index()] = peer.beat.load.owned;
-        }
-        self.told.counted = counted;
     }
 
     fn judge_owners(&mut self) {
@@ -181,7 +149,7 @@ impl Node {
             return (Pick::InTurn, vec![heir]);
         }
         let schedule = self.schedule();
-        let takers = self.takers(schedule);
+        let takers = self.takers();
         let dealt = Some((schedule, takers));
         if dealt == self.told.dealt {
             let Distribution { pick, slots, .. } = &self.told.distribution;
@@ -196,17 +164,9 @@ impl Node {
         }
     }
 
-    /// Who may get new sessions. Load stands in it as it was last counted, and only where it matters, so that
-    /// equal ones give equal slots.
-    fn takers(&self, schedule: Schedule) -> Units<Taker> {
-        let taker = |unit: UnitId, weight| Taker {
-            unit,
-            weight,
-            owned: match schedule {
-                Schedule::LeastConnections => self.told.counted[unit.index()],
-                _ => 0,
-            },
-        };
+    /// Who may get new sessions.
+    fn takers(&self) -> Units<Taker> {
+        let taker = |unit: UnitId, weight| Taker { unit, weight };
         let owners = self
             .trusted()
             .filter(|peer| self.told.owners & bit(peer.unit) != 0);

@@ -246,7 +246,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Tells what the unit is busy with; goes out with the next heartbeat, and counts for the schedule.
+    /// Tells what the unit is busy with; goes out with the next heartbeat.
     pub fn handle_load(&mut self, load: Load, now: Time) {
         self.observe(now);
         self.load = load;
@@ -260,6 +260,7 @@ impl Node {
         self.settings.schedule = settings.schedule;
         self.settings.weight = settings.weight;
         self.settings.config_hash = settings.config_hash;
+        self.settings.config_parts = settings.config_parts;
         self.distribution_is_stale();
         self.beat_due = now;
         self.decide(now);
@@ -311,7 +312,6 @@ impl Node {
             self.improving
                 .map_or(Time::NEVER, |(_, since)| since + self.hold(since)),
             self.hand_over_deadline(),
-            self.rebalance_deadline(),
             // Once that is over, the lease may still be waited for.
             self.vacancy
                 .map_or(Time::NEVER, |vacancy| future(vacancy.overdue_at)),

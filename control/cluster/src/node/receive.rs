@@ -107,9 +107,10 @@ impl Node {
         self.accept_body(link, header, &body, now)
     }
 
-    /// The first frame of a start that is not known. It replaces one that is alive only if it is later and
-    /// has the echo that a recording from before our own start cannot have; an earlier one (the wall clock
-    /// stepped back) replaces one that is silent, and with the echo.
+    /// The first frame of a start that is not known. It never replaces one that is alive and verified: that
+    /// one has to fall silent first, or two units with one id would take turns. One that is alive and not
+    /// verified gives way to a later one; an earlier one (the wall clock stepped back) replaces one that is
+    /// silent, and only with the echo that a recording from before our own start cannot have.
     fn accept_start(
         &mut self,
         link: LinkId,
@@ -125,12 +126,20 @@ impl Node {
         }
         let beat = Heartbeat::decode(&body).map_err(|_| Rejection::Malformed)?;
         let echoed = echoes(&beat, self);
-        if let Some(known) = self.peer(header.unit) {
+        let usual = self.settings.detection();
+        if let Some(known) = self.peer_mut(header.unit) {
+            if known.trusted() && echoed {
+                let contended = known.contend(header.boot, usual, now);
+                return Err(if contended {
+                    Rejection::DuplicateUnit
+                } else {
+                    Rejection::Unverified
+                });
+            }
             if known.boot > header.boot && (known.alive || !echoed) {
                 return Err(Rejection::OldBoot);
             }
-            // A farewell says nothing of the start that is known.
-            if known.trusted() && (!echoed || beat.leaving) {
+            if known.trusted() {
                 return Err(Rejection::Unverified);
             }
         }
@@ -189,8 +198,7 @@ impl Node {
         let unit = header.unit;
         self.distribution_is_stale();
         let echoed = echoes(&beat, self);
-        let agrees = beat.config_hash == self.settings.config_hash;
-        let Some(peer) = self.peer_mut(unit) else {
+        let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
             return;
         };
         let newest = header.sequence > peer.beat_sequence;
@@ -203,17 +211,18 @@ impl Node {
         peer.reached_from(beat.link, header.sequence, now);
         if newest {
             let leaving = beat.leaving;
-            let was_agreeing = std::mem::replace(&mut peer.configuration_agrees, agrees);
             peer.beat = beat;
             peer.beat_sequence = header.sequence;
             peer.beat_at = now;
             let left = std::mem::replace(&mut peer.left, leaving);
-            if was_agreeing != agrees {
-                self.event(if agrees {
+            if peer.compare_configuration(&self.settings) {
+                let event = if peer.configuration_agrees {
                     Event::ConfigurationAgrees { peer: unit }
                 } else {
-                    Event::ConfigurationDiffers { peer: unit }
-                });
+                    let parts = peer.differences.clone();
+                    Event::ConfigurationDiffers { peer: unit, parts }
+                };
+                self.event(event);
             }
             self.learn_term(unit);
             self.compare_room(unit);

@@ -107,6 +107,7 @@ impl Node {
             load: beat.load,
             lag: self.sync.lag(peer.unit),
             configuration_agrees: peer.configuration_agrees,
+            differences: peer.differences.clone(),
             last_heard: now.since(peer.last_heard),
             links: self.peer_links(peer, now),
         }

@@ -65,7 +65,7 @@ impl Node {
                 break;
             }
         }
-        self.distribute(now);
+        self.distribute();
         self.settle_wish();
         self.watch_dual(now);
         self.inform_sync(now);
@@ -140,7 +140,7 @@ impl Node {
             self.term = self.next_term();
             self.record(Role::Primary, Cause::TermRaised { by }, now);
             self.distribution_is_stale();
-            self.distribute(now);
+            self.distribute();
             self.actions.push_back(Action::Promote { term: self.term });
             self.beat_due = now;
         }
@@ -493,7 +493,7 @@ impl Node {
             self.counters.promotions += 1;
         }
         self.distribution_is_stale();
-        self.distribute(now);
+        self.distribute();
         if role == Role::Primary {
             self.actions.push_back(Action::Promote { term });
             self.start_announcing(now);

@@ -10,8 +10,8 @@ use session::Session;
 use crate::envelope::{Header, Kind, Seal};
 use crate::heartbeat::{Heard, Heartbeat};
 use crate::{
-    Action, Boot, Cause, Command, Health, Key, LinkId, LinkKind, LinkSettings, Load, Neighbour,
-    Node, Refusal, Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
+    Action, Boot, Cause, Command, ConfigPart, Health, Key, LinkId, LinkKind, LinkSettings, Load,
+    Neighbour, Node, Refusal, Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
 };
 
 pub(super) const MS: u64 = 1_000_000;
@@ -63,6 +63,7 @@ pub(super) fn settings() -> Settings {
             link("lan", LinkKind::Critical, 1),
         ],
         config_hash: 1,
+        config_parts: Vec::new(),
         software: "0.1.0".into(),
         session_sync: false,
         shards: 1,
@@ -212,6 +213,22 @@ impl Bench {
         beats.into_iter().next().unwrap()
     }
 
+    /// Time passes while the peer beats, and another start of it. How often that was refused for which reason.
+    fn pass_with_rival(&mut self, ms: u64, rival: Boot) -> [u64; 2] {
+        let reasons = [Rejection::Unverified, Rejection::DuplicateUnit];
+        let counted = |bench: &Self| reasons.map(|reason| bench.node.counters().rejected(reason));
+        let before = counted(self);
+        for _ in 0..ms / 10 {
+            self.beat(|beat| (beat.role, beat.term) = (P, 3));
+            let frame = self.frame_of(2, rival, |beat| beat.role = C);
+            self.node.handle_frame(LinkId(0), &frame, self.now);
+            self.drain();
+            self.idle(10);
+        }
+        let after = counted(self);
+        [0, 1].map(|n| after[n] - before[n])
+    }
+
     fn workers(&mut self, alive: bool) {
         self.node.handle_workers(alive, self.now);
         self.drain();
@@ -276,6 +293,7 @@ fn peer_beat() -> Heartbeat {
         weight: 1,
         willing: true,
         stations: Default::default(),
+        config_parts: Default::default(),
     }
 }
 
@@ -619,6 +637,107 @@ fn a_fresh_unit_among_strangers_takes_no_role_and_one_that_has_peers_does() {
     let mut bench = Bench::in_role(S);
     (0..50).for_each(|_| strange(&mut bench));
     assert_eq!(bench.node.role(), P);
+}
+
+#[test]
+fn a_third_unit_names_two_with_one_id_and_follows_the_one_it_knows() {
+    for rival in [Boot(PEER_BOOT.0 + 9), Boot(PEER_BOOT.0 - 9)] {
+        let mut bench = Bench::in_role(S);
+        let refused = bench.pass_with_rival(500, rival);
+        assert_eq!(refused, [4, 46], "named once it cannot be a restart");
+        assert_eq!((bench.node.role(), bench.promotions()), (S, 0));
+        assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
+        let restarts =
+            |action: &&Action| matches!(action, Action::Event(crate::Event::PeerRestarted { .. }));
+        assert_eq!(bench.actions.iter().filter(restarts).count(), 0);
+
+        // The one it knows dies, and the other one is what it says.
+        for _ in 0..20 {
+            let frame = bench.frame_of(2, rival, |beat| beat.role = C);
+            bench.node.handle_frame(LinkId(0), &frame, bench.now);
+            bench.idle(10);
+        }
+        assert_eq!(bench.node.start_of(unit(2)), Some(rival));
+        assert_eq!(bench.actions.iter().filter(restarts).count(), 1);
+        assert_eq!(bench.node.role(), P);
+    }
+}
+
+#[test]
+fn a_unit_that_starts_anew_at_once_is_not_taken_for_two() {
+    let mut bench = Bench::in_role(S);
+    bench.pass(50, |beat| (beat.role, beat.term) = (P, 3));
+    let fresh = Boot(PEER_BOOT.0 + 9);
+    for _ in 0..10 {
+        let frame = bench.frame_of(2, fresh, |beat| beat.role = C);
+        bench.node.handle_frame(LinkId(0), &frame, bench.now);
+        bench.idle(10);
+    }
+    let counters = bench.node.counters();
+    assert_eq!(counters.rejected(Rejection::DuplicateUnit), 0);
+    assert_eq!(bench.node.start_of(unit(2)), Some(fresh));
+}
+
+#[test]
+fn a_difference_of_configuration_is_told_once_and_named_as_far_as_both_tell() {
+    let part = |name: &str, digest| ConfigPart {
+        name: name.into(),
+        digest,
+    };
+    let mut bench = Bench::with(Settings {
+        config_parts: vec![
+            part("cluster.preempt", 1),
+            part("policy", 2),
+            part("route", 3),
+        ],
+        ..settings()
+    });
+    let mut told = |hash, digests: &[(&str, u32)]| {
+        bench.actions.clear();
+        bench.pass(50, |beat| {
+            beat.config_hash = hash;
+            let parts = digests.iter();
+            beat.config_parts = parts.map(|(name, d)| (crate::name_key(name), *d)).collect();
+        });
+        let events = bench.actions.iter().filter_map(|action| match action {
+            Action::Event(event @ crate::Event::ConfigurationDiffers { .. })
+            | Action::Event(event @ crate::Event::ConfigurationAgrees { .. }) => Some(event),
+            _ => None,
+        });
+        let lines: Vec<String> = events.map(ToString::to_string).collect();
+        (
+            lines,
+            bench.node.status(bench.now).peers[0].differences.clone(),
+        )
+    };
+    let same = [("cluster.preempt", 1), ("policy", 2), ("route", 3)];
+    let other = [("cluster.preempt", 9), ("policy", 9), ("route", 3)];
+    let line = |text: &str| vec![format!("unit 2 has {text}")];
+    let policy = vec!["policy".to_owned()];
+    assert_eq!(told(1, &same), (vec![], vec![]));
+    assert_eq!(
+        told(7, &other),
+        (
+            line("a different configuration: cluster.preempt, policy"),
+            vec!["cluster.preempt".to_owned(), "policy".to_owned()]
+        )
+    );
+    let other = [
+        ("policy", 9),
+        ("cluster.preempt", 1),
+        ("route", 3),
+        ("new", 5),
+    ];
+    assert_eq!(
+        told(8, &other),
+        (line("a different configuration: policy"), policy)
+    );
+    // An older release tells no parts.
+    assert_eq!(told(8, &[]), (line("a different configuration"), vec![]));
+    assert_eq!(
+        told(1, &same),
+        (line("the same configuration again"), vec![])
+    );
 }
 
 #[test]

@@ -419,6 +419,7 @@ impl World {
             boot: Boot(seconds << 32 | self.random.within(0..1 << 32)),
             links: links.collect(),
             config_hash: 1,
+            config_parts: Vec::new(),
             software: "simulator".into(),
             session_sync: options.session_sync,
             witness: options.witness.map(Duration::from_nanos),

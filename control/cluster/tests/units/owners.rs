@@ -79,6 +79,7 @@ fn weights_and_schedules_are_live() {
             schedule,
             weight,
             config_hash: 1,
+            config_parts: Vec::new(),
         };
         let now = world.now;
         world.units[index].node.handle_settings(live, now);
@@ -101,16 +102,15 @@ fn weights_and_schedules_are_live() {
 }
 
 #[test]
-fn who_owns_the_fewest_sessions_gets_the_new_ones() {
+fn least_connections_leaves_the_count_to_the_workers() {
     let mut world = three(Schedule::LeastConnections);
-    for (index, owned) in [9_000, 9_000, 0].into_iter().enumerate() {
-        world.load(index, owned);
-    }
-    world.run(ms(250));
-    assert_eq!(shares(&world.units[0]), [(3, 256)]);
+    let primary = &world.units[0];
+    assert_eq!(primary.distribution.pick, Pick::Fewest);
+    assert_eq!(shares(primary), [(1, 1), (2, 1), (3, 1)]);
+    let dealt = primary.distribution.clone();
     world.load(2, 9_000);
     world.run(ms(250));
-    assert_eq!(shares(&world.units[0]), [(1, 86), (2, 85), (3, 85)]);
+    assert_eq!(world.units[0].distribution, dealt);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Adjacent versions of the protocol in one cluster, as a rolling upgrade has them.
 
 use cluster::envelope::{FIRST_VERSION, VERSION};
-use cluster::{Command, Neighbour, Rejection, Role, UnitId, interface_key};
+use cluster::{Command, Neighbour, Rejection, Role, UnitId, name_key};
 use packet::Mac;
 
 use crate::world::{Choice, World, ms, unit};
@@ -89,7 +89,7 @@ fn a_unit_of_the_first_version_refuses_the_second_and_is_never_sent_it() {
 #[test]
 fn neighbours_are_told_at_once_and_again_where_all_speak_the_second_version() {
     let neighbour = |last| Neighbour {
-        interface: interface_key("lan"),
+        interface: name_key("lan"),
         address: [192, 0, 2, last].into(),
         mac: Mac([2, 0, 0, 0, 9, last]),
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cluster::{
     Action, Boot, Delta, Distribution, Duty, Event, Key, LinkId, LinkKind, LinkSettings, Load,
     Neighbour, Node, Role, Schedule, SessionSource, Settings, Station, Time, UnitId, envelope,
-    interface_key,
+    name_key,
 };
 use packet::{Mac, Tuple};
 use session::{Session, State, Version};
@@ -141,7 +141,7 @@ fn settings(id: u8, choice: Choice) -> Settings {
         weight,
     };
     let station = |name, last| Station {
-        interface: interface_key(name),
+        interface: name_key(name),
         mac: Mac([2, 0, 0, 0, id, last]),
     };
     Settings {
@@ -164,6 +164,7 @@ fn settings(id: u8, choice: Choice) -> Settings {
             link("wan", LinkKind::Monitored, 1),
         ],
         config_hash: 1,
+        config_parts: Vec::new(),
         software: "test".into(),
         session_sync: true,
         shards: 1,

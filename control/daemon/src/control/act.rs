@@ -213,7 +213,7 @@ impl Control {
             let neighbour = entry.neighbour;
             let interface = interfaces.get(neighbour.interface.index())?;
             Some(cluster::Neighbour {
-                interface: cluster::interface_key(&interface.name),
+                interface: cluster::name_key(&interface.name),
                 address: IpAddr::V4(neighbour.address),
                 mac: neighbour.mac,
             })

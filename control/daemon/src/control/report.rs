@@ -113,7 +113,14 @@ impl Control {
         }
         for peer in node.peers.iter().filter(|peer| peer.alive && peer.verified) {
             if !peer.configuration_agrees {
-                warnings.push(format!("Unit {} has a different configuration.", peer.unit));
+                let parts = match peer.differences.as_slice() {
+                    [] => String::new(),
+                    parts => format!(": {}", parts.join(", ")),
+                };
+                warnings.push(format!(
+                    "Unit {} has a different configuration{parts}.",
+                    peer.unit
+                ));
             }
         }
         if !node
@@ -158,6 +165,7 @@ impl Control {
             owned: self.owned(),
             share_permille: 0,
             config_match: true,
+            config_differs: Vec::new(),
             software: SOFTWARE.to_owned(),
         };
         let mut units: Vec<_> = node.peers.iter().map(|peer| self.peer(peer)).collect();
@@ -204,6 +212,7 @@ impl Control {
             owned: peer.load.owned.into(),
             share_permille: 0,
             config_match: peer.configuration_agrees,
+            config_differs: peer.differences.clone(),
             software: peer.software.clone(),
         }
     }

@@ -186,6 +186,7 @@ impl<P: PortIo> Core<P> {
         for (newcomer, decision) in newcomers.iter().zip(&decisions) {
             self.carry_out(scene, newcomer, decision, &openings, &mut progress);
         }
+        self.picker.entered();
     }
 
     /// The first pass. Changes nothing: an earlier packet of the burst may yet begin the session.

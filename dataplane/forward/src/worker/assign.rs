@@ -23,7 +23,7 @@
 //! the port is known from its class ([`PORT_CLASSES`]), so they are passed to that one.
 
 use dpdk::Mbuf;
-use packet::{Kind, Mac, ethernet, ipv4};
+use packet::{Kind, Mac, Tuple, ethernet, ipv4};
 use session::Hit;
 use zerocopy::FromBytes;
 
@@ -118,7 +118,8 @@ impl<P: PortIo> Core<P> {
             return Whose::Ours;
         }
         let original = self.shard.session(hit.id()).tuples[0];
-        let picked = self.picker.pick(&scene.snapshot.distribution, &original);
+        let picked = self.pick(scene, &original);
+        self.picker.entered();
         let other = picked.and_then(|unit| Some((unit, sharing.owner_station(unit, ingress)?)));
         match other {
             Some((unit, station)) => {
@@ -167,10 +168,17 @@ impl<P: PortIo> Core<P> {
             return unit;
         }
         let ingress = self.batch.ingress[newcomer.position];
-        let picked = self.picker.pick(&snapshot.distribution, &newcomer.tuple());
+        let picked = self.pick(scene, &newcomer.tuple());
         picked
             .filter(|owner| snapshot.sharing().owner_station(*owner, ingress).is_some())
             .unwrap_or(unit)
+    }
+
+    /// Picks an owner by the schedule.
+    fn pick(&mut self, scene: &Scene<'_>, tuple: &Tuple) -> Option<u8> {
+        let (distribution, sharing) = (&scene.snapshot.distribution, scene.snapshot.sharing());
+        let owned = |unit| self.shard.owned(unit).into();
+        self.picker.pick(distribution, sharing, tuple, owned)
     }
 
     /// The unit that may have translated the source which a packet that begins nothing replies to.

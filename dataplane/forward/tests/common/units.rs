@@ -128,6 +128,12 @@ impl Units {
         }
     }
 
+    /// Gives out the slots anew.
+    pub fn deal(&mut self, slots: Vec<u8>) {
+        self.slots = slots;
+        self.publish(TERM);
+    }
+
     /// A unit dies, with everything that it has not told. What it told still arrives.
     pub fn kill(&mut self, unit: u8) {
         self.units.remove(&unit);

@@ -437,6 +437,7 @@ fn settings(id: u8, boot: u64) -> Result<Settings> {
             weight: 1,
         }],
         config_hash: 1,
+        config_parts: Vec::new(),
         software: env!("CARGO_PKG_VERSION").to_owned(),
         session_sync: true,
         shards: 1,

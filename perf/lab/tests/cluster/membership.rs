@@ -81,7 +81,7 @@ fn a_unit_with_a_different_policy_is_named_and_still_takes_over() {
     let site = Site::prepare();
     start_first(&site);
     let before = standing(&site, 1);
-    let message = |peer| format!("unit {peer} has a different configuration");
+    let message = |peer| format!("unit {peer} has a different configuration: policy");
     site.edit(
         2,
         "destination_ports = [8080]",
