@@ -11,7 +11,7 @@
 //! | `GET /v1/cluster` | [`ClusterView`] |
 //! | `GET /v1/cluster/why` | [`Why`] |
 //! | `POST /v1/cluster/failover` with [`FailoverRequest`] | [`FailoverView`], when it is over |
-//! | `POST /v1/cluster/maintenance` with [`MaintenanceRequest`] | [`Done`] |
+//! | `POST /v1/cluster/maintenance` with [`MaintenanceRequest`] | [`FailoverView`] |
 //! | `GET /v1/sessions?`[`SessionFilter`] | [`SessionsView`] |
 //! | `DELETE /v1/sessions?`[`SessionFilter`] | [`Cleared`] |
 //! | `GET /v1/interfaces` | list of [`InterfaceView`] |

@@ -8,7 +8,7 @@ pub const CLUSTER: &str = "/v1/cluster";
 pub const WHY: &str = "/v1/cluster/why";
 /// `POST` [`crate::FailoverRequest`]: [`crate::FailoverView`], when the failover is over.
 pub const FAILOVER: &str = "/v1/cluster/failover";
-/// `POST` [`crate::MaintenanceRequest`]: [`crate::Done`].
+/// `POST` [`crate::MaintenanceRequest`]: [`crate::FailoverView`].
 pub const MAINTENANCE: &str = "/v1/cluster/maintenance";
 /// `GET`: [`crate::SessionsView`]; `DELETE`: [`crate::Cleared`]. Both take a
 /// [`crate::SessionFilter`] as query.

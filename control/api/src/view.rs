@@ -298,13 +298,6 @@ pub struct MaintenanceRequest {
     pub on: bool,
 }
 
-/// A command was accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Done {
-    /// What happens now, as a sentence.
-    pub message: String,
-}
-
 /// Sessions that match a filter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionsView {

@@ -74,7 +74,7 @@ fn cluster(
             let request = MaintenanceRequest {
                 on: *switch == Switch::On,
             };
-            unit.post(output, path::MAINTENANCE, &request, show::done)
+            unit.post(output, path::MAINTENANCE, &request, show::failover)
         }
     }
 }
@@ -101,12 +101,12 @@ fn configure(
     }
 }
 
-/// How long a unit may take to answer: a failover waits for a promotion, and a unit that was to take over
+/// How long a unit may take to answer: a hand-over waits for a promotion, and a unit that was to take over
 /// and did not is given up after `hello_holddown`, of which 60 s is the longest.
 fn deadline(command: &Command) -> Duration {
     match command {
         Command::Cluster {
-            command: Some(ClusterCommand::Failover { .. }),
+            command: Some(ClusterCommand::Failover { .. } | ClusterCommand::Maintenance { .. }),
         } => Duration::from_secs(90),
         _ => Client::DEADLINE,
     }

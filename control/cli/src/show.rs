@@ -1,9 +1,9 @@
 //! Answers as operators read them: one function per type of the API.
 
 use api::{
-    Cleared, ClusterView, CounterView, Done, EventView, FailoverView, Health, InterfaceView,
-    LinkView, NeighbourView, PolicyView, ReloadResult, RouteView, SessionsView, Status, SyncView,
-    UnitView, Why, WitnessView,
+    Cleared, ClusterView, CounterView, EventView, FailoverView, Health, InterfaceView, LinkView,
+    NeighbourView, PolicyView, ReloadResult, RouteView, SessionsView, Status, SyncView, UnitView,
+    Why, WitnessView,
 };
 
 use crate::table::{Table, duration, or_dash, yes_no};
@@ -195,10 +195,6 @@ pub(crate) fn why(why: &Why) -> String {
 
 fn milliseconds(milliseconds: u64) -> String {
     format!("{}.{:03} s", milliseconds / 1_000, milliseconds % 1_000)
-}
-
-pub(crate) fn done(done: &Done) -> String {
-    format!("{}\n", done.message)
 }
 
 pub(crate) fn failover(view: &FailoverView) -> String {

@@ -418,13 +418,17 @@ impl fmt::Display for Event {
                 let promotion = report.promotion.unwrap_or_default();
                 write!(
                     f,
-                    "unit {} took over: prepared in {:.1} ms, sessions drained in {:.1} ms, \
-                     primary after {:.1} ms",
+                    "unit {} took over, for {}: prepare {:.1} ms, drain {:.1} ms, promote {:.1} ms",
                     report.to,
+                    report.reason,
                     ms(&report.prepare),
                     ms(&report.drain),
                     ms(&promotion)
-                )
+                )?;
+                match report.step {
+                    HandOverStep::Relaying => f.write_str("; what still comes here is passed on to it"),
+                    _ => Ok(()),
+                }
             }
             Self::HandOverCancelled { reason } => {
                 write!(

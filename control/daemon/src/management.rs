@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::{
-    Cleared, ConfigView, Done, ErrorBody, FailoverRequest, FailoverView, MaintenanceRequest,
+    Cleared, ConfigView, ErrorBody, FailoverRequest, FailoverView, MaintenanceRequest,
     SessionFilter, SessionsView, path,
 };
 use axum::Json;
@@ -315,10 +315,15 @@ async fn failover(
         })?),
     };
     order(&operator, Command::Failover { to }).await?;
+    handed_over(&operator).await.map(Json)
+}
+
+/// Waits until the hand-over that was ordered is done or has failed.
+async fn handed_over(operator: &Operator) -> Result<FailoverView, Failure> {
     loop {
         match operator.ask(|control| control.hand_over()).await? {
             HandOver::UnderWay => tokio::time::sleep(HAND_OVER_GLANCE).await,
-            HandOver::Done(view) => return Ok(Json(view)),
+            HandOver::Done(view) => return Ok(view),
             HandOver::Failed(error) => {
                 return Err(Failure::new(
                     StatusCode::CONFLICT,
@@ -330,19 +335,33 @@ async fn failover(
     }
 }
 
+/// Answers when the unit is out; a primary hands over first.
 async fn maintenance(
     State(operator): State<Operator>,
     Json(request): Json<MaintenanceRequest>,
-) -> Answer<Done> {
-    order(&operator, Command::Maintenance(request.on)).await?;
-    let message = if request.on {
-        "going into maintenance; a primary hands over first"
-    } else {
-        "taking part in elections again"
+) -> Answer<FailoverView> {
+    let on = request.on;
+    let ordered = operator.ask(move |control| control.maintain(on)).await?;
+    let hands_over = ordered.map_err(|refusal| Failure::refused(&refusal))?;
+    let view = match (hands_over, on) {
+        (true, _) => {
+            let view = handed_over(&operator).await?;
+            let message = format!("{}, this unit is held out", view.message);
+            FailoverView { message, ..view }
+        }
+        (false, true) => held("this unit is held out"),
+        (false, false) => held("taking part in elections again"),
     };
-    Ok(Json(Done {
+    Ok(Json(view))
+}
+
+/// Nothing was handed over.
+fn held(message: &str) -> FailoverView {
+    FailoverView {
         message: message.to_owned(),
-    }))
+        to: None,
+        steps: Vec::new(),
+    }
 }
 
 fn filter(RawQuery(query): RawQuery) -> Result<SessionFilter, Failure> {

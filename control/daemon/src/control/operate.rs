@@ -20,6 +20,13 @@ impl Control {
         self.node.handle_command(command, now)
     }
 
+    /// Holds this unit out, or lets it back. True when it hands over first.
+    pub(crate) fn maintain(&mut self, on: bool) -> Result<bool, Refusal> {
+        let hands_over = on && self.node.role() == cluster::Role::Primary;
+        self.order(Command::Maintenance(on))?;
+        Ok(hands_over)
+    }
+
     /// The unit of this number, if there can be one.
     pub(crate) fn unit(id: u8) -> Option<UnitId> {
         UnitId::new(id)

@@ -71,6 +71,49 @@ fn a_primary_that_is_asked_to_leave_hands_over_first() {
         .expect("it left only when another had taken over");
     assert!(after.term > before.term);
     assert_all_kept(sessions, 10);
+    let log = std::fs::read_to_string(old.log()).unwrap();
+    let steps = log.lines().find(|line| line.contains("took over"));
+    let steps = steps.expect("its log tells of the hand-over");
+    assert_in_order(
+        steps,
+        &["this unit leaves", "prepare ", "drain ", "promote "],
+    );
+}
+
+#[test]
+fn a_primary_that_is_put_into_maintenance_tells_what_it_took() {
+    let site = Site::up();
+    let sessions = site.open_tcp(10);
+    let old = site.primary().id();
+    let done = site.tidegate(old, &["cluster", "maintenance", "on"]);
+    let said = text(&done.stdout);
+    assert!(done.status.success(), "{said}{}", text(&done.stderr));
+    assert_in_order(
+        &said,
+        &[
+            "is primary, this unit is held out",
+            "\nprepare ",
+            "\ndrain ",
+            "\npromote ",
+            "\nin all ",
+        ],
+    );
+    assert_ne!(site.primary().id(), old, "it answered when that was done");
+    assert_all_kept(sessions, 10);
+    let done = site.tidegate(old, &["cluster", "maintenance", "off"]);
+    assert_eq!(text(&done.stdout), "taking part in elections again\n");
+    site.lab.wait_whole().unwrap();
+}
+
+/// Each of these stands in the text, behind the one before.
+#[track_caller]
+fn assert_in_order(text: &str, parts: &[&str]) {
+    parts.iter().fold(text, |rest, part| {
+        let (_, rest) = rest
+            .split_once(part)
+            .unwrap_or_else(|| panic!("{part:?} does not follow in: {text}"));
+        rest
+    });
 }
 
 #[test]
