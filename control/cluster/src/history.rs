@@ -320,7 +320,8 @@ pub enum Event {
         peer: UnitId,
         /// Whether this unit stayed primary.
         stayed: bool,
-        /// How long both were primary, as far as this unit saw.
+        /// How long both were primary, at the most: the other may have become it later than this unit lost sight
+        /// of it.
         duration: Duration,
     },
     /// This unit's hand-over succeeded: the successor is primary.
@@ -410,7 +411,7 @@ impl fmt::Display for Event {
                 };
                 write!(
                     f,
-                    "two primaries, with unit {peer}, for {:.1} ms; {end}",
+                    "two primaries, with unit {peer}, for up to {:.1} ms; {end}",
                     ms(duration)
                 )
             }

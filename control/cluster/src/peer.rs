@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     beaten_at: Time,
     /// The sequence and the peer's link of that copy.
     beaten_by: (u64, LinkId),
+    /// While it claims to be primary: since when at the most, which is when it was last heard before.
+    pub(crate) primary_since: Time,
     pub(crate) last_heard: Time,
     /// By link of ours: when a frame came last, and whether that link counts as alive.
     pub(crate) links: ArrayVec<PeerLink, { Settings::MAX_LINKS }>,
@@ -90,6 +92,7 @@ impl Peer {
             beat_at: now,
             beaten_at: now,
             beaten_by: (0, LinkId(0)),
+            primary_since: Time(0),
             last_heard: now,
             links: (0..links).map(|_| PeerLink::default()).collect(),
             remote: [None; Settings::MAX_LINKS],
@@ -236,6 +239,19 @@ impl Peer {
     /// Alive and no recording.
     pub(crate) const fn trusted(&self) -> bool {
         self.alive && self.verified
+    }
+
+    /// Takes a heartbeat in that is newer than the last one.
+    pub(crate) fn said(&mut self, beat: Heartbeat, sequence: u64, now: Time) {
+        let (is_first, was_primary) = (self.beat_sequence == 0, self.claims_primary());
+        self.beat = beat;
+        self.beat_sequence = sequence;
+        self.beat_at = now;
+        if is_first {
+            self.primary_since = Time(0);
+        } else if !was_primary {
+            self.primary_since = if self.alive { now } else { self.last_heard };
+        }
     }
 
     /// Compares what it last said with this unit's configuration. True when there is something new to tell of.

@@ -177,7 +177,7 @@ counters! {
         promotions: "Promotions of this unit.";
         demotions: "Demotions of this unit.";
         dual_primaries: "Episodes in which this unit and another were primary.";
-        dual_primary_ms: "Milliseconds for which this unit and another were primary, over all episodes that ended.";
+        dual_primary_ms: "Milliseconds for which this unit and another were primary at the most, over all episodes that ended.";
         leases_granted: "Times that the witness granted its lease to this unit.";
         leases_lost: "Times that this unit was primary when its lease of the witness ran out.";
         witness_silences: "Times that the witness ceased to answer.";

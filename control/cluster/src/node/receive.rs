@@ -211,9 +211,7 @@ impl Node {
         peer.reached_from(beat.link, header.sequence, now);
         if newest {
             let leaving = beat.leaving;
-            peer.beat = beat;
-            peer.beat_sequence = header.sequence;
-            peer.beat_at = now;
+            peer.said(beat, header.sequence, now);
             let left = std::mem::replace(&mut peer.left, leaving);
             if peer.compare_configuration(&self.settings) {
                 let event = if peer.configuration_agrees {

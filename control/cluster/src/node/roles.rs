@@ -54,6 +54,8 @@ impl Node {
         self.expire(now);
         self.settle_health(now);
         self.watch_witness(now);
+        // Before this unit steps down, or it would not know that there were two.
+        self.watch_dual(now);
         for _ in 0..8 {
             let stepped = match self.role {
                 Role::Primary => self.step_primary(now),
@@ -418,6 +420,7 @@ impl Node {
                 primary,
                 silent: now.since(peer.silent_since(&self.settings)),
             },
+            // It was never heard here, in this start of ours.
             None => Cause::PrimaryUnreported { primary },
         }
     }
@@ -549,8 +552,11 @@ impl Node {
         }
     }
 
+    /// Two are primary, at the most since the later of both became it.
     fn begin_dual(&mut self, peer: UnitId, now: Time) {
-        self.dual = Some(Dual { peer, since: now });
+        let theirs = self.peer(peer).map_or(now, |peer| peer.primary_since);
+        let since = self.role_since.max(theirs);
+        self.dual = Some(Dual { peer, since });
         self.counters.dual_primaries += 1;
         self.event(Event::DualPrimary { peer });
         self.beat_due = now;

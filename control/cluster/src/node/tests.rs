@@ -522,6 +522,43 @@ fn a_primary_announces_as_often_as_configured_and_again_after_an_episode_of_two(
 }
 
 #[test]
+fn a_split_brain_is_told_with_its_length_by_who_stays_and_by_who_falls() {
+    for (term, stays) in [(0, true), (1_000, false)] {
+        let mut bench = Bench::in_role(P);
+        bench.idle(3_000);
+        bench.actions.clear();
+        bench.beat(|beat| (beat.role, beat.term) = (P, term));
+        assert_eq!(bench.node.role(), if stays { P } else { S });
+        bench.pass(50, |beat| beat.role = if stays { S } else { P });
+        let told: Vec<String> = bench
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Event(
+                    event @ (crate::Event::DualPrimary { .. }
+                    | crate::Event::DualPrimaryEnded { .. }),
+                ) => Some(event.to_string()),
+                _ => None,
+            })
+            .collect();
+        let (lasted, end) = match stays {
+            true => ("3000.0", "this unit stays"),
+            false => ("3000.0", "this unit stepped down"),
+        };
+        assert_eq!(
+            told,
+            [
+                "unit 2 is primary too".to_owned(),
+                format!("two primaries, with unit 2, for up to {lasted} ms; {end}"),
+            ]
+        );
+        let counters = bench.node.counters();
+        assert_eq!(counters.dual_primaries, 1);
+        assert_eq!(counters.dual_primary_ms, 3_000);
+    }
+}
+
+#[test]
 fn a_primary_announces_again_when_a_link_of_a_peer_comes_back() {
     let mut bench = Bench::in_role(P);
     bench.pass(2_000, |_| {});

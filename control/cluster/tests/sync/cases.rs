@@ -175,6 +175,26 @@ fn a_change_is_confirmed_once_the_peer_has_acknowledged_it() {
 }
 
 #[test]
+fn lag_is_what_a_peer_has_not_acknowledged_and_for_how_long() {
+    let empty = Table::new(2);
+    let (mut a, mut b, mut now) = pair(&empty);
+    let lag = |a: &Sync| (a.lag(unit(2)).deltas, a.lag(unit(2)).age);
+    assert_eq!(lag(&a), (0, Duration::ZERO));
+    (0..5).for_each(|number| a.push(0, upsert(number)));
+    assert_eq!(lag(&a).0, 5, "they wait");
+    let first = turn(&mut a, &empty, now);
+    now = now + Duration::from_millis(250);
+    // What is sent again keeps its age.
+    let again = turn(&mut a, &empty, now);
+    assert!(!first.is_empty() && !again.is_empty());
+    (5..8).for_each(|number| a.push(1, upsert(number)));
+    turn(&mut a, &empty, now);
+    assert_eq!(lag(&a), (8, Duration::from_millis(250)));
+    pump((&mut a, &empty), (&mut b, &empty), &mut now);
+    assert_eq!(lag(&a), (0, Duration::ZERO));
+}
+
+#[test]
 fn a_session_born_and_dead_between_two_polls_is_never_sent() {
     let empty = Table::new(2);
     let (mut a, mut b, mut now) = pair(&empty);

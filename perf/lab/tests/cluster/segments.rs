@@ -1,6 +1,9 @@
 //! Switches and hosts on the segments: what they did not hear is said again, what they should forget is
 //! signalled, and hosts that fall silent count in the election.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use api::{EventView, Role};
 use tidegate_lab::failover::Fault;
 use tidegate_lab::{Host, Segment};
@@ -145,6 +148,47 @@ fn a_unit_that_does_not_reach_what_it_monitors_hands_over() {
     site.lab.wait_whole().unwrap();
     assert_eq!(site.primary().id(), new, "what healed moves nothing");
     assert_all_kept(sessions, 5);
+}
+
+#[test]
+fn a_split_brain_heals_and_both_tell_for_how_long_it_was() {
+    let site = Site::up();
+    let (stays, falls) = (site.primary().id(), site.subordinate().id());
+    let cut = |on: bool| {
+        for segment in [Segment::Sync, Segment::Lan, Segment::Wan] {
+            let topology = site.lab.topology();
+            topology.set_cut(falls, segment, on, on).unwrap();
+        }
+    };
+    let roles = || [stays, falls].map(|unit| site.unit(unit).status().unwrap().role);
+    cut(true);
+    site.wait_until("both to be primary", || roles() == [Role::Primary; 2]);
+    sleep(Duration::from_millis(500));
+    let announced = site.counter(stays, "cluster_announcements");
+    cut(false);
+    site.lab.wait_whole().unwrap();
+    let primary = site.primary().id();
+    site.wait_counter(primary, "cluster_announcements", announced + 1);
+    for unit in [stays, falls] {
+        let end = match unit == primary {
+            true => "this unit stays",
+            false => "this unit stepped down",
+        };
+        let lines = told(&site, unit, "dual_primary");
+        let ended = lines.iter().filter(|line| line.ends_with(end));
+        assert!(ended.count() >= 1, "unit {unit}: {lines:?}");
+        assert!(
+            lines.iter().any(|line| line.contains(" for up to ")),
+            "{lines:?}"
+        );
+        assert!(site.counter(unit, "cluster_dual_primaries") >= 1);
+    }
+    let lasted = [stays, falls].map(|unit| site.counter(unit, "cluster_dual_primary_ms"));
+    // It was cut off for longer than it took to find that out.
+    assert!(
+        lasted.iter().all(|ms| (500..20_000).contains(ms)),
+        "{lasted:?}"
+    );
 }
 
 #[test]

@@ -109,6 +109,9 @@ fn a_start_that_a_recording_replaced_goes_on() {
     bench.beat_of(2, later, |beat| beat.leaving = true);
     assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
     bench.beat_of(2, later, |_| {});
+    assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
+    bench.idle(30);
+    bench.beat_of(2, later, |_| {});
     assert_eq!(bench.node.start_of(unit(2)), Some(later));
     bench.beat(|_| {});
     assert_eq!(old(&bench), 1, "the later one is heard");
