@@ -11,7 +11,8 @@ use crate::envelope::{Header, Kind, Seal};
 use crate::heartbeat::{Heard, Heartbeat};
 use crate::{
     Action, Boot, Cause, Command, ConfigPart, Health, Key, LinkId, LinkKind, LinkSettings, Load,
-    Neighbour, Node, Refusal, Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId, envelope,
+    Neighbour, Node, Refusal, Rejection, Role, Schedule, SessionSource, Settings, Time, UnitId,
+    envelope,
 };
 
 pub(super) const MS: u64 = 1_000_000;
