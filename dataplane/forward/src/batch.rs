@@ -6,7 +6,7 @@
 use dpdk::{Burst, Mbuf};
 use packet::plain::{Ends, Plain};
 use packet::{Fragment, Kind, Layout, Tuple};
-use session::{Hit, Key, Version};
+use session::{Hit, Key, Search, Shard, Version};
 
 use crate::interface::InterfaceId;
 
@@ -23,6 +23,8 @@ pub(crate) struct Batch {
     pub(crate) ingress: [InterfaceId; CAPACITY],
     /// What sessions are looked up by.
     pub(crate) keys: [Key; CAPACITY],
+    /// Where their sessions are being looked for.
+    pub(crate) search: Search,
     /// Sessions found.
     pub(crate) hits: [Option<Hit>; CAPACITY],
     /// Positions of packets for which none was found, as bits.
@@ -81,6 +83,7 @@ impl Batch {
             mbufs: [const { None }; CAPACITY],
             ingress: [InterfaceId(0); CAPACITY],
             keys: [Key::default(); CAPACITY],
+            search: Search::default(),
             hits: [None; CAPACITY],
             misses: 0,
             plain: 0,
@@ -107,10 +110,12 @@ impl Batch {
         self.evicted = false;
     }
 
-    /// Adds a plain packet. A burst never has more packets than there are places.
+    /// Adds a plain packet, and begins to look for its session. A burst never has more packets than there
+    /// are places.
     #[inline]
     pub(crate) fn push_plain(
         &mut self,
+        shard: &Shard,
         ingress: InterfaceId,
         mbuf: Mbuf,
         (plain, ends): (Plain, Ends),
@@ -118,16 +123,27 @@ impl Batch {
         let position = self.len;
         let addresses = u64::from_ne_bytes(ends.addresses);
         let ports = u32::from_ne_bytes(ends.ports);
-        self.keys[position] = Key::v4(addresses, ports, plain.protocol);
+        let key = Key::v4(addresses, ports, plain.protocol);
+        shard.ask(&mut self.search, position, &key);
+        self.keys[position] = key;
         self.plains[position] = plain;
         self.plain |= 1 << position;
         self.place(ingress, mbuf);
     }
 
-    /// Adds any other packet.
-    pub(crate) fn push(&mut self, ingress: InterfaceId, mbuf: Mbuf, layout: &Layout, tuple: Tuple) {
+    /// Adds any other packet, and begins to look for its session.
+    pub(crate) fn push(
+        &mut self,
+        shard: &Shard,
+        ingress: InterfaceId,
+        mbuf: Mbuf,
+        layout: &Layout,
+        tuple: Tuple,
+    ) {
         let position = self.len;
-        self.keys[position] = Key::from(&tuple);
+        let key = Key::from(&tuple);
+        shard.ask(&mut self.search, position, &key);
+        self.keys[position] = key;
         self.layouts[position] = *layout;
         self.tuples[position] = tuple;
         self.place(ingress, mbuf);
@@ -141,6 +157,13 @@ impl Batch {
         // Spares the packet the question whether there is something to free.
         std::mem::forget(before);
         self.len += 1;
+    }
+
+    /// All positions in use, as bits.
+    pub(crate) fn positions(&self) -> u64 {
+        1_u64
+            .unbounded_shl(u32::try_from(self.len).unwrap_or(u64::BITS))
+            .wrapping_sub(1)
     }
 
     /// True for a packet that takes the short way.

@@ -44,20 +44,25 @@ impl<P: PortIo> Egress<P> {
         self.ports.len()
     }
 
-    /// Takes what arrived at a port.
+    /// Takes what arrived at a port, and asks the memory for the frames.
     pub(crate) fn receive(&mut self, interface: InterfaceId, burst: &mut Burst) -> usize {
         let Some(port) = self.ports.get_mut(interface.index()) else {
             return 0;
         };
         let received = port.io.receive(burst);
         if received > 0 {
-            let bytes = burst.iter().map(Mbuf::len).sum();
+            let ask_and_measure = |mbuf: &Mbuf| {
+                mbuf.prefetch();
+                mbuf.len()
+            };
+            let bytes = burst.iter().map(ask_and_measure).sum();
             self.counters.received(interface, received, bytes);
         }
         received
     }
 
     /// Puts a frame on its way. False, and a counted drop, when there is no such port.
+    #[inline(always)]
     pub(crate) fn send(&mut self, interface: InterfaceId, mbuf: Mbuf) -> bool {
         let Some(port) = self.ports.get_mut(interface.index()) else {
             self.counters.lose(Drop::NoInterface);

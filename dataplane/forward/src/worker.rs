@@ -6,11 +6,12 @@
 //!  other workers                 other units   (a miss)
 //! ```
 //!
-//! Parsing, looking up and admission go through the burst one after the other, so that its cache
-//! misses are in flight together; what is in the cache by then is done packet by packet. A plain
-//! packet ([`packet::plain`]) of a session takes a way of its own through the stages: its session
-//! knows the translation, and remembers where it went before. Everything else, and every first
-//! packet, goes the general way.
+//! Parsing a packet begins its look-up, and while the packets that have a session are sent, one after the
+//! other, the memory brings the sessions of those behind them. Admission goes through what is left of the
+//! burst. So cache misses are in flight together, and while there is work to do. A plain packet
+//! ([`packet::plain`]) of a session takes a way of its own through the stages: its session knows the
+//! translation, and remembers where it went before. Everything else, and every first packet, goes the
+//! general way.
 //!
 //! Owned and called by one thread. A turn neither allocates, locks, logs, reads a clock nor makes a
 //! system call that the ports beneath do not make; each of its parts is bounded. Every buffer that
@@ -236,7 +237,6 @@ impl<P: PortIo> Core<P> {
             return 0;
         }
         let mut burst = std::mem::take(&mut self.burst);
-        burst.iter().for_each(Mbuf::prefetch);
         let attachment = scene.snapshot.attachment(interface);
         let first = burst.iter().next().map(Mbuf::data);
         if let (Some(attachment), Some(first)) = (attachment, first)
@@ -279,14 +279,20 @@ impl<P: PortIo> Core<P> {
     /// The stages that a parsed burst goes through.
     fn run(&mut self, scene: &Scene<'_>, origin: Origin) {
         self.counters.happened(Event::Bursts);
-        self.look_up();
+        let mut left = self.batch.positions();
         if scene.snapshot.sharing().is_active() {
+            self.look_up();
             self.assign(scene);
+        } else {
+            self.forward_known(scene);
+            left = self.batch.misses;
         }
         if self.batch.misses != 0 {
             self.admit(scene, origin);
         }
-        self.forward(scene);
+        if left != 0 {
+            self.forward(scene, left);
+        }
         self.batch.clear();
     }
 

@@ -159,12 +159,15 @@ impl Word {
     }
 }
 
-/// Where a key belongs: its home bucket, in the lower half, and its tag. One word, so that a burst of
-/// them is set up and kept in few instructions.
+/// Where a key belongs: its home bucket, in the lower half, its tag, and above that a mark. One word, so
+/// that a burst of them is set up and kept in few instructions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Home(u64);
 
 impl Home {
+    /// Bit of the mark; nothing is above it.
+    const MARK: u32 = 48;
+
     const fn new(bucket: u32, tag: u16) -> Self {
         Self(bucket as u64 | (tag as u64) << 32)
     }
@@ -178,6 +181,18 @@ impl Home {
     pub(crate) const fn tag(self) -> u16 {
         let [a, b, ..] = high(self.0).to_le_bytes();
         u16::from_le_bytes([a, b])
+    }
+
+    /// The same place with a mark, which is the caller's own.
+    #[inline]
+    pub(crate) const fn marked(self, mark: bool) -> Self {
+        Self(self.0 | (mark as u64) << Self::MARK)
+    }
+
+    /// 1 if it is marked, else 0.
+    #[inline]
+    pub(crate) const fn mark(self) -> usize {
+        (self.0 >> Self::MARK) as usize
     }
 }
 

@@ -29,6 +29,8 @@ pub use packet::tcp::Segment;
 pub use reader::Reader;
 pub use rewrite::{Path, Rewrite};
 pub use settings::{Settings, Timeouts};
-pub use shard::{Ageing, Applied, Displaced, Error, Footprint, Inserted, Prepared, Refused, Shard};
+pub use shard::{
+    Ageing, Applied, Displaced, Error, Footprint, Inserted, Prepared, Refused, Search, Shard,
+};
 pub use statistics::Statistics;
 pub use tcp::{Invalid, Verdict};

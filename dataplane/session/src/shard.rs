@@ -21,6 +21,7 @@ mod removal;
 mod tests;
 
 pub use ageing::Ageing;
+pub use burst::Search;
 pub use prefetch::Prepared;
 pub use remote::{Applied, Displaced};
 

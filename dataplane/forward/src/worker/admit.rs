@@ -606,7 +606,7 @@ fn next_hops(scene: &Scene<'_>, newcomers: &[Newcomer]) -> [u32; CAPACITY] {
 }
 
 /// The positions of the bits that are set.
-fn positions(mut bits: u64) -> impl Iterator<Item = usize> {
+pub(super) fn positions(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let position = bits.trailing_zeros();
         bits &= bits.wrapping_sub(1);

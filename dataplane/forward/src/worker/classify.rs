@@ -41,7 +41,7 @@ impl<P: PortIo> Core<P> {
         }
         for mbuf in frames {
             match attachment.and_then(|attachment| read_plain(attachment, &mbuf)) {
-                Some(plain) => self.batch.push_plain(ingress, mbuf, plain),
+                Some(plain) => self.batch.push_plain(&self.shard, ingress, mbuf, plain),
                 None => self.parse_general(scene, origin, ingress, mbuf),
             }
         }
@@ -64,7 +64,7 @@ impl<P: PortIo> Core<P> {
             match plain {
                 Some(plain) => {
                     self.count_taken(origin);
-                    self.batch.push_plain(ingress, mbuf, plain);
+                    self.batch.push_plain(&self.shard, ingress, mbuf, plain);
                 }
                 None => self.parse_general(scene, origin, ingress, mbuf),
             }
@@ -97,7 +97,8 @@ impl<P: PortIo> Core<P> {
         }
         match class {
             Class::Forward(layout) if layout.fragment == Fragment::None => {
-                self.batch.push(ingress, mbuf, &layout, layout.tuple);
+                self.batch
+                    .push(&self.shard, ingress, mbuf, &layout, layout.tuple);
             }
             Class::Forward(layout) => self.join_fragment(scene, origin, ingress, mbuf, &layout),
             Class::Punt(reason) => self.give_to_control(scene, reason, ingress, mbuf),
@@ -175,14 +176,14 @@ impl<P: PortIo> Core<P> {
             self.datagrams.recall(layout, scene.now.tick)
         };
         match tuple {
-            Some(tuple) => self.batch.push(ingress, mbuf, layout, tuple),
+            Some(tuple) => self.batch.push(&self.shard, ingress, mbuf, layout, tuple),
             None => self.counters.lose(Drop::Fragment),
         }
     }
 }
 
 /// Reads a plain packet of users.
-#[inline]
+#[inline(always)]
 fn read_plain(attachment: &Attachment, mbuf: &Mbuf) -> Option<(Plain, Ends)> {
     let frame = mbuf.data();
     let ours = attachment.takes_in(frame) && !is_tagged(mbuf);

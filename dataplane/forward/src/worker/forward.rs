@@ -9,9 +9,10 @@ use dpdk::Mbuf;
 use packet::icmp::Problem;
 use packet::plain::{self, Ends, Leaving};
 use packet::{Layout, Mac, Tuple, ethernet};
-use session::{Hit, Rewrite};
+use session::{Hit, Rewrite, Search};
 use zerocopy::FromBytes;
 
+use super::admit::positions;
 use super::answer::Answer;
 use super::{Core, Scene};
 use crate::batch::CAPACITY;
@@ -43,25 +44,60 @@ enum Progress {
 }
 
 impl<P: PortIo> Core<P> {
-    /// Sends every packet of the burst that has a session on its way.
-    pub(super) fn forward(&mut self, scene: &Scene<'_>) {
+    /// Finds the session of every packet of the burst, and sends those on their way that have one. In one
+    /// pass: while one is sent, the memory looks for the sessions of those behind it. The others are the
+    /// misses.
+    pub(super) fn forward_known(&mut self, scene: &Scene<'_>) {
+        let mut misses = 0;
         // Never more, but the compiler does not know.
-        for position in 0..self.batch.len.min(CAPACITY) {
-            let progress = match self.batch.is_plain(position) {
-                true => self.forward_plain(scene, position),
-                false => self.forward_first(position),
-            };
-            if !matches!(progress, Progress::Done) {
-                self.forward_general(scene, position, matches!(progress, Progress::Tracked));
+        let len = self.batch.len.min(CAPACITY);
+        let group = |start: usize| start.min(len)..(start + Search::GROUP).min(len);
+        self.shard.narrow(&mut self.batch.search, group(0));
+        self.shard
+            .narrow(&mut self.batch.search, group(Search::GROUP));
+        for start in (0..len).step_by(Search::GROUP) {
+            let ahead = group(start + 2 * Search::GROUP);
+            self.shard.narrow(&mut self.batch.search, ahead);
+            for position in group(start) {
+                let key = &self.batch.keys[position];
+                let hit = match self.batch.evicted {
+                    false => self.shard.settle(&self.batch.search, position, key),
+                    // The session that went may have moved others in the index.
+                    true => self.shard.lookup_key(key),
+                };
+                self.batch.hits[position] = hit;
+                match hit {
+                    Some(hit) => self.forward_one(scene, position, hit),
+                    None => misses |= 1 << position,
+                }
+            }
+        }
+        self.batch.misses = misses;
+    }
+
+    /// Sends those of these packets that have a session on their way.
+    #[inline(never)]
+    pub(super) fn forward(&mut self, scene: &Scene<'_>, packets: u64) {
+        for position in positions(packets) {
+            if let Some(hit) = self.batch.hits[position] {
+                self.forward_one(scene, position, hit);
             }
         }
     }
 
-    #[inline]
-    fn forward_plain(&mut self, scene: &Scene<'_>, position: usize) -> Progress {
-        let Some(hit) = self.batch.hits[position] else {
-            return Progress::None;
+    #[inline(always)]
+    fn forward_one(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) {
+        let progress = match self.batch.is_plain(position) {
+            true => self.forward_plain(scene, position, hit),
+            false => self.forward_first(position),
         };
+        if !matches!(progress, Progress::Done) {
+            self.forward_general(scene, position, matches!(progress, Progress::Tracked));
+        }
+    }
+
+    #[inline(always)]
+    fn forward_plain(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) -> Progress {
         match self.track_plain(scene, position, hit) {
             Some(Ok(rewrite)) => self.leave(position, &rewrite),
             Some(Err(reason)) => {

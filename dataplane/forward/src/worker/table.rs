@@ -18,13 +18,19 @@ impl<P: PortIo> Core<P> {
     /// Finds the sessions of the burst.
     pub(super) fn look_up(&mut self) {
         let batch = &mut self.batch;
-        let keys = &batch.keys[..batch.len];
-        batch.misses = self.shard.lookup_burst(keys, &mut batch.hits[..batch.len]);
+        self.shard.narrow(&mut batch.search, 0..batch.len);
+        self.shard.narrow(&mut batch.search, 0..0);
+        batch.misses = 0;
+        let found = batch.hits.iter_mut().zip(&batch.keys).take(batch.len);
+        for (position, (hit, key)) in found.enumerate() {
+            *hit = self.shard.settle(&batch.search, position, key);
+            batch.misses |= u64::from(hit.is_none()) << position;
+        }
     }
 
     /// Tells the session of a plain packet about it. `None` when the long way has to: nothing was
     /// told then.
-    #[inline]
+    #[inline(always)]
     pub(super) fn track_plain(
         &mut self,
         scene: &Scene<'_>,

@@ -1,19 +1,52 @@
 //! Looking up, one key or a burst of them with all of its cache misses in flight together.
 
+use std::ops::Range;
+
 use packet::{Tuple, ipv4};
 
 use super::Shard;
 use crate::entry::Entry;
-use crate::index::{Home, Word};
+use crate::hash::Hasher;
+use crate::index::{Home, View, Word};
 use crate::key::Key;
 use crate::memory;
 use crate::model::Hit;
 
 /// Keys in a burst at the most.
 const BURST: usize = 64;
-/// How many buckets are asked for before the first of them is looked at. Of 8, 12 and 16, with bursts of
-/// 32 and 64 keys, this one took the fewest cycles in tables that are larger than the caches.
-const AHEAD: usize = 16;
+
+/// A burst of look-ups on their way, by position. Lives as long as who asks, so that nothing is set up for
+/// a burst. The answers are good as long as the shard is not changed.
+///
+/// ```text
+/// Shard::ask     hash a key, ask the memory for its bucket          each key
+/// Shard::narrow  compare tags, ask the memory for the sessions      a group of keys, two groups ahead
+/// Shard::settle  compare the key                                    each key
+/// ```
+///
+/// So both misses of the keys overlap with each other and with what the caller does between two calls. Who
+/// runs further ahead is slower: a core can wait for so many lines only.
+pub struct Search {
+    homes: [Home; BURST],
+    words: [Word; BURST],
+    /// Keys that are in overflow buckets which were asked for, as bits.
+    overflown: u64,
+}
+
+impl Search {
+    /// Keys that are narrowed down together.
+    pub const GROUP: usize = 8;
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            homes: [Home::default(); BURST],
+            words: [Word::default(); BURST],
+            overflown: 0,
+        }
+    }
+}
 
 impl Shard {
     /// The session of packets that arrive as `tuple`.
@@ -44,87 +77,118 @@ impl Shard {
     pub fn lookup_burst(&self, keys: &[Key], hits: &mut [Option<Hit>]) -> u64 {
         assert!(keys.len() <= BURST, "a burst has at most 64 keys");
         let hits = &mut hits[..keys.len()];
-        let (hasher, index) = (self.shared.hasher, self.shared.index.view());
-        let entries: &[Entry] = &self.shared.entries;
         let mut search = Search::default();
-        let ahead = AHEAD.min(keys.len());
-        let mut more = 0;
-        // First miss: the buckets. Second miss: the entries that the tags point to, or overflow buckets.
-        // One follows the other in one loop, so that there are always enough of both on their way.
-        for step in 0..keys.len() + ahead {
-            if let Some(key) = keys.get(step) {
-                let home = index.home(hasher.key(key));
-                search.homes[step] = home;
-                index.prefetch(home.bucket());
+        let group = |number: usize| {
+            let start = (number * Search::GROUP).min(keys.len());
+            start..(start + Search::GROUP).min(keys.len())
+        };
+        let groups = keys.len().div_ceil(Search::GROUP);
+        let mut misses = 0;
+        for step in 0..groups + 4 {
+            for at in group(step) {
+                self.ask(&mut search, at, &keys[at]);
             }
-            let Some(i) = step.checked_sub(ahead) else {
+            if let Some(narrowed) = step.checked_sub(2) {
+                self.narrow(&mut search, group(narrowed));
+            }
+            let Some(settled) = step.checked_sub(4) else {
                 continue;
             };
-            let word = index.first(search.homes[i]);
-            search.words[i] = word;
-            if word.is_more() {
-                more |= 1_u64 << i;
-                index.prefetch_overflow(word);
-            } else {
-                prefetch_session(entries, word, &keys[i]);
+            for at in group(settled) {
+                hits[at] = self.settle(&search, at, &keys[at]);
+                misses |= u64::from(hits[at].is_none()) << at;
             }
-        }
-        // Few keys are in overflow buckets, but there are some in nearly every burst: their entries are
-        // asked for before those of all others are looked at.
-        for i in bits(more) {
-            let word = index.first_overflow(search.words[i], search.homes[i].tag());
-            search.words[i] = word;
-            prefetch_session(entries, word, &keys[i]);
-        }
-        let mut misses = 0;
-        for (i, (hit, key)) in hits.iter_mut().zip(keys).enumerate() {
-            if more >> i & 1 == 0 {
-                *hit = self.settle(search.words[i], key);
-                misses |= u64::from(hit.is_none()) << i;
-            }
-        }
-        for i in bits(more) {
-            hits[i] = self.settle(search.words[i], &keys[i]);
-            misses |= u64::from(hits[i].is_none()) << i;
         }
         misses
     }
 
-    /// Compares the candidate; only a false tag needs the whole search.
+    /// Begins the look-up of the key at position `at` of a burst.
+    ///
+    /// # Panics
+    /// When `at` is 64 or more.
     #[inline]
-    fn settle(&self, word: Word, key: &Key) -> Option<Hit> {
-        let hit = word.hit()?;
+    pub fn ask(&self, search: &mut Search, at: usize, key: &Key) {
+        let (hasher, index) = (self.shared.hasher, self.shared.index.view());
+        let home = home_of(hasher, index, key);
+        search.homes[at] = home;
+        index.prefetch(home.bucket());
+    }
+
+    /// Compares the tags of the keys at these positions, and searches the overflow buckets for those of the
+    /// call before: the last call of a burst is one without any.
+    ///
+    /// # Panics
+    /// When a position is 64 or more.
+    pub fn narrow(&self, search: &mut Search, keys: Range<usize>) {
+        let (index, entries) = (self.shared.index.view(), &*self.shared.entries);
+        for at in bits(std::mem::take(&mut search.overflown)) {
+            let home = search.homes[at];
+            let word = index.first_overflow(search.words[at], home.tag());
+            search.words[at] = word;
+            prefetch_session::<true>(entries, word, home);
+        }
+        let marks = search.homes[keys.clone()]
+            .iter()
+            .fold(0, |marks, home| marks | home.mark());
+        match marks {
+            0 => compare_tags::<false>(index, entries, search, keys),
+            _ => compare_tags::<true>(index, entries, search, keys),
+        }
+    }
+
+    /// The answer for the key at position `at`.
+    ///
+    /// # Panics
+    /// When `at` is 64 or more.
+    #[inline]
+    #[must_use]
+    pub fn settle(&self, search: &Search, at: usize, key: &Key) -> Option<Hit> {
+        let hit = search.words[at].hit()?;
         if self.half(hit).matches(key) {
             Some(hit)
         } else {
+            // A false tag: only the whole search tells.
             self.lookup_key(key)
         }
     }
 }
 
-/// What a burst of look-ups knows of each key so far.
-struct Search {
-    homes: [Home; BURST],
-    words: [Word; BURST],
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        Self {
-            homes: [Home::default(); BURST],
-            words: [Word::default(); BURST],
+/// Compares the tags of keys, and asks for what they lead to; `MARKED` if there are marks among them.
+#[inline]
+fn compare_tags<const MARKED: bool>(
+    index: View<'_>,
+    entries: &[Entry],
+    search: &mut Search,
+    keys: Range<usize>,
+) {
+    let homes = &search.homes[keys.clone()];
+    let words = &mut search.words[keys.clone()];
+    for ((at, home), word) in keys.zip(homes).zip(words) {
+        *word = index.first(*home);
+        if word.is_more() {
+            search.overflown |= 1_u64 << at;
+            index.prefetch_overflow(*word);
+        } else {
+            prefetch_session::<MARKED>(entries, *word, *home);
         }
     }
 }
 
-/// Asks for what a packet of `key` will need of the session that `word` is about.
+/// Asks for what a packet will need of the session that `word` is about.
 #[inline]
-fn prefetch_session(entries: &[Entry], word: Word, key: &Key) {
-    // Without branches: a line that is not needed is another one that is asked for anyway.
-    let line = word.line();
-    let both = usize::from(key.protocol() == ipv4::PROTOCOL_TCP);
-    memory::prefetch_line(entries, line);
-    memory::prefetch_line(entries, line ^ both);
+fn prefetch_session<const MARKED: bool>(entries: &[Entry], word: Word, home: Home) {
+    memory::prefetch_line(entries, word.line());
+    if MARKED {
+        // Without a branch: where there is no mark, the same line is asked for again.
+        memory::prefetch_line(entries, word.line() ^ home.mark());
+    }
+}
+
+/// Where a key belongs, marked when both lines of its session will be needed: those of TCP are.
+#[inline]
+fn home_of(hasher: Hasher, index: View<'_>, key: &Key) -> Home {
+    let home = index.home(hasher.key(key));
+    home.marked(key.protocol() == ipv4::PROTOCOL_TCP)
 }
 
 /// The positions of the bits that are set.
