@@ -46,7 +46,20 @@ impl<P: PortIo> Core<P> {
         if plain.protocol == ipv4::PROTOCOL_UDP {
             return self.shard.pass_datagram(hit, unit, now).map(Ok);
         }
-        let segment = plain.segment(self.batch.mbufs[position].as_ref()?.data())?;
+        self.track_plain_segment(scene, position, hit)
+    }
+
+    /// [`Core::track_plain`] for TCP. A call of its own leaves datagrams the registers.
+    #[inline(never)]
+    fn track_plain_segment(
+        &mut self,
+        scene: &Scene<'_>,
+        position: usize,
+        hit: Hit,
+    ) -> Option<Result<Rewrite, Drop>> {
+        let (unit, now) = (scene.snapshot.unit, scene.now.tick);
+        let frame = self.batch.mbufs[position].as_ref()?.data();
+        let segment = self.batch.plains[position].segment(frame)?;
         match self.shard.pass_segment(hit, unit, &segment, now) {
             Some(rewrite) => Some(Ok(rewrite)),
             None => self.track_segment(scene, hit, &segment),
