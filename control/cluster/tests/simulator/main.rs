@@ -10,6 +10,7 @@
     reason = "the lint exempts only functions marked as tests"
 )]
 
+mod assign;
 mod checks;
 mod clock;
 mod faults;
@@ -26,7 +27,7 @@ mod world;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use checks::Checks;
+use checks::{Checks, owners};
 use cluster::Role;
 use options::{Options, SECOND};
 use random::Random;
@@ -57,8 +58,20 @@ fn run_with(options: Options, random: Random) {
         settle(&mut world);
     }
     world.busy = false;
-    world.run_for(3 * SECOND);
+    world.run_for(world.options.calm());
     Checks::at_the_end(&world);
+    if world.options.is_shared() {
+        lose_anybody(&mut world);
+    }
+}
+
+/// Some unit dies, and the users' connections go on.
+fn lose_anybody(world: &mut World) {
+    let known = owners::known(world);
+    let unit = world.random.index(world.units.len());
+    world.kill(unit);
+    settle(world);
+    owners::go_on(world, &known);
 }
 
 /// Runs until all must be settled, and a little longer.

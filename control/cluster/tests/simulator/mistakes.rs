@@ -4,6 +4,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cluster::Schedule;
+
 use crate::options::{Mistake, Options, SECOND};
 use crate::random::Random;
 use crate::run_with;
@@ -64,4 +66,25 @@ fn a_lease_that_is_kept_for_a_control_core_that_hangs_is_found() {
         hang_long,
         "primaries with the witness",
     );
+}
+
+fn with_owners(options: &mut Options) {
+    let weights = vec![1; options.units];
+    options.schedule = Some((Schedule::RoundRobin, weights));
+    options.session_sync = true;
+}
+
+#[test]
+fn owners_that_choose_from_the_same_ports_are_found() {
+    is_found(Mistake::NoPortClasses, with_owners, "gave port");
+}
+
+#[test]
+fn owners_that_adopt_nothing_are_found() {
+    is_found(Mistake::NoAdoption, with_owners, "does not go on");
+}
+
+#[test]
+fn units_that_pass_on_what_was_passed_on_are_found() {
+    is_found(Mistake::PassesTwice, with_owners, "passed on to unit");
 }

@@ -1,5 +1,7 @@
 //! What a run does, drawn from its seed.
 
+use cluster::Schedule;
+
 use crate::random::Random;
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -47,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) gap: u64,
     /// How long the lease of the witness lasts, if there is one.
     pub(crate) witness: Option<u64>,
+    /// By what new sessions are handed to which units, and the weight of each unit, if not `none`.
+    pub(crate) schedule: Option<(Schedule, Vec<u8>)>,
     /// What is done wrong, to see that it is found.
     pub(crate) mistake: Option<Mistake>,
 }
@@ -60,11 +64,18 @@ pub(crate) enum Mistake {
     LateGate,
     /// The lease is renewed for a control core that hangs.
     HangingIsAlive,
+    /// All owners choose from the same ports.
+    NoPortClasses,
+    /// Who is passed a packet of a session that it does not own drops it.
+    NoAdoption,
+    /// What came from another unit is looked at as if it had come from a client.
+    PassesTwice,
 }
 
 impl Options {
     pub(crate) fn draw(r: &mut Random) -> Self {
         let witness = draw_witness(r.branch("witness"));
+        let shared = r.branch("schedule");
         let units = match r.within(0..200) {
             0 => 16,
             1..3 => 8,
@@ -109,6 +120,7 @@ impl Options {
             socket: *r.pick(&[16, 64, 256]),
             gap: *r.pick(&[40 * MS, 120 * MS, 400 * MS]),
             witness,
+            schedule: draw_schedule(shared, units),
             mistake: None,
         }
     }
@@ -116,6 +128,26 @@ impl Options {
     /// Silence after which a peer is given up.
     pub(crate) fn detection(&self) -> u64 {
         self.interval * u64::from(self.heartbeat_loss)
+    }
+
+    /// How long users are silent before tables are compared. Where several units write, digests find what
+    /// is left: passes are a second apart, and look only at what was left alone for two.
+    pub(crate) const fn calm(&self) -> u64 {
+        if self.is_shared() {
+            8 * SECOND
+        } else {
+            3 * SECOND
+        }
+    }
+
+    /// Whether several units own sessions.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.schedule.is_some() && self.session_sync
+    }
+
+    /// The link that users' packets come by, and that units pass them on by.
+    pub(crate) const fn users_link(&self) -> usize {
+        self.links - 1
     }
 
     /// Whether frames go astray by chance, and how much.
@@ -150,4 +182,11 @@ impl Options {
 fn draw_witness(mut r: Random) -> Option<u64> {
     r.chance(250)
         .then(|| *r.pick(&[SECOND, SECOND, 2 * SECOND, 3 * SECOND]))
+}
+
+fn draw_schedule(mut r: Random, units: usize) -> Option<(Schedule, Vec<u8>)> {
+    let drawn = r.chance(333);
+    let schedule = *r.pick(&Schedule::ALL[1..]);
+    let weights = (0..units).map(|_| *r.pick(&[0, 1, 1, 1, 2, 10]));
+    drawn.then(|| (schedule, weights.collect()))
 }

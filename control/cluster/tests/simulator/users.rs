@@ -24,6 +24,8 @@ pub(crate) struct Packet {
     pub(crate) direction: Direction,
     /// None of a datagram.
     pub(crate) segment: Option<Segment>,
+    /// When in the life of which connection it was sent.
+    sent: (u16, u8),
 }
 
 impl Packet {
@@ -65,11 +67,22 @@ impl Users {
     /// What some user sends next.
     pub(crate) fn packet(&self, random: &mut Random) -> Packet {
         let number = u16::try_from(random.within(0..CONNECTIONS.into())).unwrap();
+        self.next_of(number, random)
+    }
+
+    /// Connections that are open, and the ports that the server answers to. One of TCP is when the server
+    /// took it: a SYN that meets a session of earlier gets through to be refused by its ends.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (u16, u16)> {
+        let numbered = (0..).zip(&self.connections);
+        let open = numbered.filter(|(number, connection)| u16::from(connection.phase) > number % 2);
+        open.map(|(number, connection)| (number, connection.port))
+    }
+
+    /// What one end of this connection sends next.
+    pub(crate) fn next_of(&self, number: u16, random: &mut Random) -> Packet {
         let connection = &self.connections[usize::from(number)];
-        let protocol = if number % 2 == 1 { 6 } else { 17 };
-        let client = Ipv4Addr::new(10, 0, 0, 1);
-        let original = Tuple::v4(client, 1_024 + number, SERVER, 443, protocol);
-        let (direction, segment) = if protocol == 6 {
+        let original = self.original(number);
+        let (direction, segment) = if original.protocol == 6 {
             connection.segment(random)
         } else if connection.phase > 0 && random.chance(500) {
             (Direction::Reply, None)
@@ -85,12 +98,23 @@ impl Users {
             tuple,
             direction,
             segment,
+            sent: (connection.turn, connection.phase),
         }
     }
 
-    /// It came through, hidden behind this port.
+    /// How packets of this connection's client arrive.
+    pub(crate) fn original(&self, number: u16) -> Tuple {
+        let protocol = if number % 2 == 1 { 6 } else { 17 };
+        let client = Ipv4Addr::new(10, 0, 0, 1);
+        Tuple::v4(client, 1_024 + number, SERVER, 443, protocol)
+    }
+
+    /// It came through, hidden behind this port. What comes late is not what its ends wait for.
     pub(crate) fn arrived(&mut self, packet: &Packet, port: u16) {
         let connection = &mut self.connections[usize::from(packet.connection)];
+        if packet.sent != (connection.turn, connection.phase) {
+            return;
+        }
         connection.port = port;
         connection.phase += 1;
         let over = packet.segment.is_some() && connection.phase == LAST_PHASE;

@@ -1,15 +1,18 @@
 //! A unit's workers: real shards of the session table, the rings to and from the control core, and what
-//! they do to the users' packets. After `dataplane/forward`, without frames.
+//! they do to the users' packets that this unit processes. After `dataplane/forward`, without frames. Whose
+//! a packet is, is decided in `assign`.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cluster::{Delta, RangeSet, SessionSource, range_of};
+use cluster::{Delta, Duty, RangeSet, SessionSource, UnitId, range_of};
 use packet::Tuple;
 use session::{
     Ageing, Applied, Flags, Hit, Memory, Reader, Session, SessionId, Settings, Shard, State, Tick,
     Timeouts, Verdict, Version, tcp,
 };
 
+use crate::assign::Post;
+use crate::options::Mistake;
 use crate::random::Random;
 use crate::users::{Packet, reply_tuple};
 
@@ -17,8 +20,8 @@ const CAPACITY: u32 = 128;
 /// Ports of a unit, of which there are so few that they are used again soon.
 const PORTS: u64 = 32;
 /// Ports are divided between the units, as `forward::nat` does it.
-const CLASSES: u16 = 16;
-const FIRST_PORT: u16 = 1_024;
+pub(crate) const CLASSES: u16 = 16;
+pub(crate) const FIRST_PORT: u16 = 1_024;
 /// Ports that are tried for a new session.
 const TRIES: usize = 4;
 /// Short, so that sessions end by themselves within a run.
@@ -68,6 +71,8 @@ impl std::fmt::Debug for Happened {
 pub(crate) enum Fate {
     /// It went on, its client hidden behind this port.
     Forwarded(u16),
+    /// It is this unit's to process.
+    Passed(UnitId),
     Dropped,
 }
 
@@ -78,9 +83,17 @@ enum Notice {
     Ended(Tuple, Version),
 }
 
+/// What the control core wants done to the table.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Change(Delta),
+    Restate(Tuple),
+}
+
 pub(crate) struct Workers {
-    unit: u8,
-    shards: Vec<Shard>,
+    pub(crate) unit: u8,
+    pub(crate) post: Post,
+    pub(crate) shards: Vec<Shard>,
     readers: Vec<Reader>,
     /// Changes for the control core, by shard; no more than `ring` of each.
     notices: Vec<VecDeque<Notice>>,
@@ -88,7 +101,10 @@ pub(crate) struct Workers {
     /// What did not fit.
     dirty: RangeSet,
     /// What the control core wants done.
-    commands: VecDeque<Delta>,
+    commands: VecDeque<Wanted>,
+    /// Sessions that an owner was picked for.
+    pub(crate) picked: usize,
+    pub(crate) mistake: Option<Mistake>,
     pub(crate) happened: Vec<Happened>,
 }
 
@@ -111,33 +127,37 @@ impl Workers {
             .collect();
         Self {
             unit,
+            post: Post::default(),
             readers: shards.iter().map(Shard::reader).collect(),
             notices: shards.iter().map(|_| VecDeque::new()).collect(),
             shards,
             ring,
             dirty: RangeSet::EMPTY,
             commands: VecDeque::new(),
+            picked: 0,
+            mistake: None,
             happened: Vec::new(),
         }
     }
 
     /// The worker that a session's packets come to. Steering finds it for replies too.
-    fn home(&self, original: &Tuple) -> usize {
+    pub(crate) fn home(&self, original: &Tuple) -> usize {
         usize::from(original.src_port) % self.shards.len()
     }
 
-    /// The session that has this tuple in either direction.
+    /// The session that has this tuple in either direction. What was only handed to another unit is none.
     pub(crate) fn get(&self, tuple: &Tuple) -> Option<Session> {
         let found = self.readers.iter().find_map(|reader| reader.lookup(tuple));
-        found.map(|(_, session)| session)
+        let session = found.map(|(_, session)| session);
+        session.filter(|session| !session.is_provisional())
     }
 
     /// The newest version of a session that this unit holds, or will in the next turn.
     pub(crate) fn version(&self, original: &Tuple) -> Option<Version> {
-        let coming = self
-            .commands
-            .iter()
-            .filter(|delta| delta.tuple() == original);
+        let coming = self.commands.iter().filter_map(|wanted| match wanted {
+            Wanted::Change(delta) if delta.tuple() == original => Some(delta),
+            _ => None,
+        });
         let here = self.get(original).filter(|s| s.tuples[0] == *original);
         coming
             .map(Delta::version)
@@ -149,32 +169,27 @@ impl Workers {
         let mut all = BTreeMap::new();
         for reader in &self.readers {
             reader.scan(0, reader.capacity(), |_, session| {
-                all.insert(session.tuples[0], session.version);
+                if !session.is_provisional() {
+                    all.insert(session.tuples[0], session.version);
+                }
             });
         }
         all
     }
 
-    /// A packet to the virtual MAC, at a unit that is primary in this term.
-    pub(crate) fn process(
-        &mut self,
-        packet: &Packet,
-        term: u32,
-        now: Tick,
-        random: &mut Random,
-    ) -> Fate {
-        let found = (0..self.shards.len())
-            .find_map(|shard| Some((shard, self.shards[shard].lookup(&packet.tuple)?)));
-        match found {
-            Some((shard, hit)) => self.track(shard, hit, packet, term, now),
-            None if packet.opens() => self.admit(packet, term, now, random),
-            None => Fate::Dropped,
-        }
-    }
-
-    fn track(&mut self, shard: usize, hit: Hit, packet: &Packet, term: u32, now: Tick) -> Fate {
+    /// Tells a session of its packet. Who gets a packet of a session that it does not own takes it over;
+    /// nobody knows what became of one that was only handed out.
+    pub(crate) fn track(&mut self, shard: usize, hit: Hit, packet: &Packet, now: Tick) -> Fate {
+        let term = self.post.term;
         let table = &mut self.shards[shard];
         if table.owner(hit) != self.unit {
+            if self.mistake == Some(Mistake::NoAdoption) {
+                return Fate::Dropped;
+            }
+            if table.is_provisional(hit.id()) {
+                table.remove(hit.id());
+                return Fate::Dropped;
+            }
             table.adopt(hit.id(), self.unit, term, now);
             self.report(shard, hit.id());
         }
@@ -194,7 +209,8 @@ impl Workers {
         }
     }
 
-    fn admit(&mut self, packet: &Packet, term: u32, now: Tick, random: &mut Random) -> Fate {
+    /// Begins a session of this unit.
+    pub(crate) fn admit(&mut self, packet: &Packet, now: Tick, random: &mut Random) -> Fate {
         let shard = self.home(&packet.tuple);
         let Some(port) = self.free_port(&packet.tuple, shard, random) else {
             return Fate::Dropped;
@@ -203,7 +219,7 @@ impl Workers {
         let table = &mut self.shards[shard];
         let session = Session {
             tuples: [packet.tuple, reply_tuple(&packet.tuple, port)],
-            version: table.next_version(term),
+            version: table.next_version(self.post.term),
             state: opened.map_or(State::Unreplied, |tcp| tcp.state),
             flags: Flags(Flags::SOURCE_NAT),
             owner: self.unit,
@@ -213,20 +229,33 @@ impl Workers {
         let Ok(inserted) = table.insert(session, now) else {
             return Fate::Dropped;
         };
-        if let Some(evicted) = inserted.evicted {
-            self.end(shard, &evicted);
-        }
+        self.give_way(shard, inserted.evicted);
         self.happened.push(Happened::Opened(session));
         self.report(shard, inserted.id);
         Fate::Forwarded(port)
+    }
+
+    /// Peers hear of what was evicted from its owner, and from the primary.
+    pub(crate) fn give_way(&mut self, shard: usize, evicted: Option<Session>) {
+        match evicted {
+            Some(gone) if self.post.is_primary() || gone.owner == self.unit => {
+                self.end(shard, &gone);
+            }
+            Some(gone) => self.happened.push(Happened::Yielded(gone)),
+            None => {}
+        }
     }
 
     /// A port of this unit's class that steers replies to this worker, and that no session here has.
     fn free_port(&self, original: &Tuple, shard: usize, random: &mut Random) -> Option<u16> {
         let workers = self.shards.len() as u64;
         let drawn = (0..TRIES).map(|_| random.within(0..PORTS / workers) * workers + shard as u64);
+        let class = match self.mistake {
+            Some(Mistake::NoPortClasses) => 0,
+            _ => u16::from(self.unit - 1),
+        };
         let ports: Vec<u16> = drawn
-            .map(|n| FIRST_PORT + u16::from(self.unit - 1) + CLASSES * u16::try_from(n).unwrap())
+            .map(|n| FIRST_PORT + class + CLASSES * u16::try_from(n).unwrap())
             .collect();
         let free = |port: &u16| self.get(&reply_tuple(original, *port)).is_none();
         ports.into_iter().find(free)
@@ -243,24 +272,32 @@ impl Workers {
         }
     }
 
-    /// Looks at timers; a primary is responsible for all sessions.
-    pub(crate) fn age(&mut self, primary: bool, now: Tick) {
-        let unit = self.unit;
-        let decide = |session: &Session| match (primary, session.owner == unit) {
-            (false, _) => Ageing::Defer,
-            (true, false) => Ageing::Adopt,
-            (true, true) => Ageing::Normal,
-        };
+    /// Looks at timers. An owner is responsible for its sessions, the primary for those of the dead as well.
+    pub(crate) fn age(&mut self, now: Tick) {
         for shard in 0..self.shards.len() {
+            let Self {
+                unit, post, shards, ..
+            } = self;
+            let decide = |session: &Session| match (post.duty, session.owner == *unit) {
+                _ if session.is_provisional() => Ageing::Normal,
+                (Duty::Primary, true) => Ageing::Normal,
+                (Duty::Owner { .. }, true) if post.owns(*unit) => Ageing::Normal,
+                (Duty::Primary, false) if !post.owns(session.owner) => Ageing::Adopt,
+                _ => Ageing::Defer,
+            };
             let mut expired = Vec::new();
-            self.shards[shard].age(now, 64, decide, |_, session| expired.push(session));
+            shards[shard].age(now, 64, decide, |_, session| expired.push(session));
             for session in &expired {
                 self.end(shard, session);
             }
         }
     }
 
+    /// A session is over. Nobody heard of one that was only handed out.
     fn end(&mut self, shard: usize, session: &Session) {
+        if session.is_provisional() {
+            return;
+        }
         self.happened.push(Happened::Ended(*session));
         self.notify(shard, Notice::Ended(session.tuples[0], session.version));
     }
@@ -289,7 +326,8 @@ impl Workers {
                     Notice::Ended(tuple, version) => Some(Delta::Remove { tuple, version }),
                     Notice::Changed(id, tuple) => {
                         let session = self.readers[usize::from(shard)].get(id);
-                        let same = session.filter(|session| session.tuples[0] == tuple);
+                        let same =
+                            session.filter(|now| now.tuples[0] == tuple && !now.is_provisional());
                         same.map(|session| Delta::Upsert {
                             session,
                             remaining: TIMEOUTS.remaining(&session, now),
@@ -313,32 +351,53 @@ impl Workers {
 
     /// The control core wants a peer's change made. True when nothing waited before.
     pub(crate) fn command(&mut self, delta: Delta) -> bool {
-        self.commands.push_back(delta);
+        self.want(Wanted::Change(delta))
+    }
+
+    /// The control core wants a session of this unit told in a newer version. True as above.
+    pub(crate) fn restate(&mut self, tuple: Tuple) -> bool {
+        self.want(Wanted::Restate(tuple))
+    }
+
+    fn want(&mut self, wanted: Wanted) -> bool {
+        self.commands.push_back(wanted);
         self.commands.len() == 1
     }
 
     /// Does what the control core wants.
-    pub(crate) fn obey(&mut self, primary: bool, now: Tick) {
-        while let Some(delta) = self.commands.pop_front() {
-            let shard = self.home(delta.tuple());
-            match delta {
-                Delta::Upsert { session, remaining } => {
-                    self.apply(shard, &session, remaining, primary, now);
+    pub(crate) fn obey(&mut self, now: Tick) {
+        while let Some(wanted) = self.commands.pop_front() {
+            match wanted {
+                Wanted::Change(Delta::Upsert { session, remaining }) => {
+                    self.apply(&session, remaining, now);
                 }
-                Delta::Remove { tuple, version } => {
-                    let before = self.get(&tuple);
+                Wanted::Change(Delta::Remove { tuple, version }) => {
+                    let (shard, before) = (self.home(&tuple), self.get(&tuple));
                     if self.shards[shard].retract(&tuple, version) {
                         self.happened.extend(before.map(Happened::Gave));
                     }
                 }
+                Wanted::Restate(tuple) => self.tell_again(&tuple, now),
             }
         }
     }
 
-    fn apply(&mut self, shard: usize, new: &Session, remaining: u32, primary: bool, now: Tick) {
+    fn tell_again(&mut self, tuple: &Tuple, now: Tick) {
+        let (shard, term) = (self.home(tuple), self.post.term);
+        let table = &mut self.shards[shard];
+        if let Some(hit) = table.lookup(tuple)
+            && table.owner(hit) == self.unit
+        {
+            table.adopt(hit.id(), self.unit, term, now);
+            self.report(shard, hit.id());
+        }
+    }
+
+    fn apply(&mut self, new: &Session, remaining: u32, now: Tick) {
+        let (shard, primary) = (self.home(&new.tuples[0]), self.post.is_primary());
         match self.shards[shard].apply(new, remaining, now) {
             Applied::Inserted(displaced) => {
-                for gone in displaced {
+                for gone in displaced.into_iter().filter(|gone| !gone.is_provisional()) {
                     self.happened.push(Happened::Yielded(gone));
                     if primary {
                         // All units settle it alike, so it is over everywhere.
@@ -380,6 +439,7 @@ impl SessionSource for Source<'_> {
 
     fn read(&self, shard: u16, slot: u32) -> Option<(Session, u32)> {
         let session = self.workers.readers[usize::from(shard)].get(SessionId(slot))?;
+        (!session.is_provisional()).then_some(())?;
         Some((session, TIMEOUTS.remaining(&session, self.now)))
     }
 

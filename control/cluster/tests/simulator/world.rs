@@ -1,16 +1,17 @@
 //! Units, what happens to them, and time that jumps from one event to the next.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{
-    Action, Boot, Command, Key, LinkId, LinkKind, LinkSettings, Node, Schedule, Settings, Time,
-    UnitId,
+    Action, Boot, Command, Key, LinkId, LinkKind, LinkSettings, Node, Schedule, Settings, Station,
+    Time, UnitId, name_key,
 };
-use session::Direction;
+use packet::Mac;
 
+use crate::assign::Passing;
 use crate::checks::Checks;
 use crate::clock::Clock;
 use crate::network::Network;
@@ -19,7 +20,7 @@ use crate::random::Random;
 use crate::unit::{Pace, Unit, Waiting};
 use crate::users::Users;
 use crate::witness::Store;
-use crate::workers::{Fate, Workers};
+use crate::workers::Workers;
 
 /// Frames that a slow control core reads at a time.
 const FRAMES_PER_TURN: usize = 8;
@@ -55,6 +56,10 @@ pub(crate) enum What {
         unit: usize,
     },
     Traffic,
+    /// A user's packet that one unit passed to another.
+    Passed {
+        number: u64,
+    },
     /// A unit's thread may have something to ask of the witness.
     Ask {
         unit: usize,
@@ -82,6 +87,8 @@ pub(crate) struct World {
     pub(crate) units: Vec<Unit>,
     pub(crate) network: Network,
     pub(crate) users: Users,
+    /// Their packets between units.
+    pub(crate) passing: BTreeMap<u64, Passing>,
     pub(crate) store: Store,
     /// The last time that anything but time and sessions happened.
     pub(crate) disturbed: u64,
@@ -102,6 +109,7 @@ impl World {
             units: Vec::new(),
             network: Network::new(units, options.links),
             users: Users::new(),
+            passing: BTreeMap::new(),
             store: Store::new(&options, random.branch("store")),
             disturbed: 0,
             checks: Checks::new(units),
@@ -131,6 +139,11 @@ impl World {
         let widest = self.options.drift;
         i64::try_from(self.random.within(0..2 * widest + 1)).unwrap()
             - i64::try_from(widest).unwrap()
+    }
+
+    /// The number of the event that is scheduled next.
+    pub(crate) const fn next_event(&self) -> u64 {
+        self.events + 1
     }
 
     pub(crate) fn schedule(&mut self, at: u64, what: What) {
@@ -196,6 +209,7 @@ impl World {
                 let next = self.now + self.random.within(MS..self.options.gap);
                 self.schedule(next, What::Traffic);
             }
+            What::Passed { number } => self.take_passed(number),
             What::Ask { unit, generation } => self.ask_again(unit, generation),
             What::Request { number } => self.serve_request(number),
             What::Answer { number } => self.take_answer(number),
@@ -339,10 +353,19 @@ impl World {
                 self.note(index, || format!("now {role}, term {term}"));
             }
             Action::Lease(wish) => self.wish(index, wish),
-            Action::Duty { .. }
-            | Action::Distribute(_)
-            | Action::Neighbours { .. }
-            | Action::Restate { .. } => {}
+            Action::Duty { duty, term } => {
+                let post = &mut self.units[index].workers.post;
+                (post.duty, post.term) = (duty, term);
+            }
+            Action::Distribute(distribution) => {
+                self.units[index].workers.post.distribution = distribution;
+            }
+            Action::Restate { tuple } => {
+                if self.units[index].workers.restate(tuple) {
+                    self.turn_soon(index);
+                }
+            }
+            Action::Neighbours { .. } => {}
             Action::Announce => self.checks.announced(index),
             Action::Apply { delta, .. } => {
                 let unit = &mut self.units[index];
@@ -370,6 +393,7 @@ impl World {
         let clock = unit.time(self.now);
         unit.key = key;
         unit.workers = Workers::new(unit.id.get(), settings.shards, self.options.ring);
+        unit.workers.mistake = self.options.mistake;
         let boot = settings.boot;
         let mut node = Node::new(settings, clock).unwrap();
         for (link, up) in (0..).zip(&unit.carriers) {
@@ -394,8 +418,17 @@ impl World {
         } else {
             1_000 + unit.starts
         };
+        let name = |link| format!("link{link}");
+        let station = Station {
+            interface: name_key(&name(options.users_link())),
+            mac: Mac([2, 0, 0, 0, 0, unit.id.get()]),
+        };
+        let (schedule, weight, stations) = match &options.schedule {
+            Some((schedule, weights)) => (*schedule, weights[index], vec![station]),
+            None => (Schedule::None, 1, Vec::new()),
+        };
         let links = (0..options.links).map(|link| LinkSettings {
-            name: format!("link{link}"),
+            name: name(link),
             kind: if link == 0 && options.links > 1 {
                 LinkKind::Sync
             } else {
@@ -424,9 +457,9 @@ impl World {
             session_sync: options.session_sync,
             witness: options.witness.map(Duration::from_nanos),
             shards: 1 + u16::try_from(index % 2).unwrap(),
-            schedule: Schedule::None,
-            weight: 1,
-            stations: Vec::new(),
+            schedule,
+            weight,
+            stations,
             protocol: cluster::envelope::VERSION,
         }
     }
@@ -454,33 +487,28 @@ impl World {
         }
         let (primary, tick) = (unit.serving.is_some(), unit.tick(self.now));
         unit.sends = primary;
-        unit.workers.obey(primary, tick);
+        unit.workers.obey(tick);
         Checks::tables_changed(self, index);
     }
 
-    /// What users do at a unit that serves.
+    /// What users do at a unit that gets what comes to the virtual MAC.
     fn traffic(&mut self, index: usize) {
         if !self.busy || !self.units[index].works() {
             return;
         }
         Checks::acknowledged(self, index);
         let unit = &mut self.units[index];
-        let (serving, tick) = (unit.serving, unit.tick(self.now));
-        unit.workers.age(serving.is_some(), tick);
-        if let Some(term) = serving {
+        let tick = unit.tick(self.now);
+        unit.workers.age(tick);
+        if unit.workers.post.takes_virtual() {
             let packet = self.users.packet(&mut self.random);
-            let fate = unit.workers.process(&packet, term, tick, &mut self.random);
-            match fate {
-                Fate::Forwarded(port) => self.users.arrived(&packet, port),
-                Fate::Dropped if self.random.chance(300) => {
-                    self.users.give_up(packet.connection);
-                    if packet.direction == Direction::Original {
-                        unit.workers.clear(&packet.tuple);
-                    }
-                }
-                Fate::Dropped => {}
-            }
+            self.take_in(index, &packet, None);
         }
+        self.look_after_workers(index);
+    }
+
+    /// What workers did is judged, and told the control core.
+    pub(crate) fn look_after_workers(&mut self, index: usize) {
         Checks::tables_changed(self, index);
         if self.units[index].pace == Pace::Running && self.units[index].workers.has_news() {
             self.drive(index);

@@ -2,11 +2,12 @@
 
 mod causes;
 mod lease;
+pub(crate) mod owners;
 mod planted;
 mod roles;
 mod sessions;
 
-use cluster::{Command, Delta};
+use cluster::{Command, Delta, UnitId};
 
 use crate::world::World;
 use causes::Causes;
@@ -86,6 +87,11 @@ impl Checks {
         Sessions::changed(world, unit);
     }
 
+    /// A unit passed a packet on, which came to it from `from` if that was a unit.
+    pub(crate) fn passed_on(world: &World, unit: usize, from: Option<UnitId>, to: UnitId) {
+        owners::passed_once(world, unit, from, to);
+    }
+
     pub(crate) fn after_step(world: &mut World) {
         lease::one_transmits(world);
         Roles::after_step(world);
@@ -95,5 +101,6 @@ impl Checks {
     pub(crate) fn at_the_end(world: &World) {
         Roles::announcements(world);
         Sessions::tables_agree(world);
+        owners::one_owner(world);
     }
 }

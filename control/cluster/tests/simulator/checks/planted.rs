@@ -1,10 +1,10 @@
 //! Each check fails where something is wrong: here it is handed a run that was calm, and one mistake.
 
-use cluster::{Command, Delta};
+use cluster::{Command, Delta, Schedule};
 use session::{Session, Version};
 
-use super::Checks;
 use super::roles::Roles;
+use super::{Checks, owners};
 use crate::options::{MS, Options, SECOND};
 use crate::random::Random;
 use crate::workers::Happened;
@@ -12,6 +12,10 @@ use crate::world::World;
 
 /// Two units, users, and nothing that goes wrong.
 fn calm() -> World {
+    run_calmly(None)
+}
+
+fn run_calmly(schedule: Option<(Schedule, Vec<u8>)>) -> World {
     let mut random = Random::new(1);
     let drawn = Options::draw(&mut random);
     let options = Options {
@@ -33,6 +37,7 @@ fn calm() -> World {
         socket: 256,
         gap: 40 * MS,
         witness: None,
+        schedule,
         ..drawn
     };
     let mut world = World::new(options, random);
@@ -47,6 +52,26 @@ fn settled() -> (World, usize, usize) {
     let primary = primary.expect("one is primary");
     assert!(!world.units[1 - primary].workers.contents().is_empty());
     (world, primary, 1 - primary)
+}
+
+/// A calm run in which both units own sessions, and are not used any more: the primary, and the other unit.
+fn shared() -> (World, usize, usize) {
+    let mut world = run_calmly(Some((Schedule::RoundRobin, vec![1, 1])));
+    world.busy = false;
+    world.run_for(world.options.calm());
+    let primary = world.units.iter().position(|unit| unit.is_primary());
+    let primary = primary.expect("one is primary");
+    for unit in &world.units {
+        assert!(owned(&world, primary, unit.id.get()).is_some());
+    }
+    (world, primary, 1 - primary)
+}
+
+/// A session in this unit's table that another one owns.
+fn owned(world: &World, unit: usize, owner: u8) -> Option<Session> {
+    let workers = &world.units[unit].workers;
+    let mut all = workers.contents().into_keys();
+    all.find_map(|tuple| workers.get(&tuple).filter(|held| held.owner == owner))
 }
 
 /// Both are primary, each alone, and all is settled.
@@ -201,7 +226,7 @@ fn something_acknowledged_that_is_removed() {
     for (tuple, version) in workers.contents() {
         workers.command(Delta::Remove { tuple, version });
     }
-    workers.obey(false, tick);
+    workers.obey(tick);
     Checks::tables_changed(&mut world, other);
 }
 
@@ -237,6 +262,63 @@ fn a_primary_that_announces_nothing() {
     Checks::promoted(&mut world, primary, 400);
     world.units[primary].serving = term;
     Checks::at_the_end(&world);
+}
+
+#[test]
+#[should_panic(expected = "name different owners")]
+fn a_session_that_two_units_process() {
+    let (mut world, primary, other) = shared();
+    let owner = world.units[other].id.get();
+    let held = owned(&world, primary, owner).expect("it owns some");
+    let workers = &mut world.units[primary].workers;
+    let shard = workers.home(&held.tuples[0]);
+    let hit = workers.shards[shard].lookup(&held.tuples[0]);
+    workers.shards[shard].assign(hit.expect("it is there"), 3 - owner);
+    Checks::at_the_end(&world);
+}
+
+#[test]
+#[should_panic(expected = "which may not own")]
+fn a_session_that_nobody_processes() {
+    let (mut world, primary, _) = shared();
+    let members = &mut world.units[primary].workers.post.distribution.members;
+    members.retain(|member| member.unit.index() == primary);
+    Checks::at_the_end(&world);
+}
+
+#[test]
+#[should_panic(expected = "passed on to unit 1 what came from unit")]
+fn a_packet_that_is_passed_on_twice() {
+    let (world, primary, other) = shared();
+    let from = Some(world.units[other].id);
+    Checks::passed_on(&world, primary, from, cluster::UnitId::new(1).expect("1"));
+}
+
+#[test]
+#[should_panic(expected = "does not go on")]
+fn a_connection_that_ends_with_its_owner() {
+    let (mut world, primary, other) = shared();
+    let known = owners::known(&world);
+    let owner = world.units[other].id.get();
+    world.kill(other);
+    while let Some(held) = owned(&world, primary, owner) {
+        world.units[primary].workers.clear(&held.tuples[0]);
+    }
+    world.run_for(world.options.settle_bound());
+    owners::go_on(&mut world, &known);
+}
+
+#[test]
+fn connections_of_a_calm_run_go_on_whoever_dies() {
+    for dies_primary in [false, true] {
+        let (mut world, primary, other) = shared();
+        Checks::at_the_end(&world);
+        let known = owners::known(&world);
+        assert!(known.len() > 5, "{} connections", known.len());
+        world.kill(if dies_primary { primary } else { other });
+        world.run_for(world.options.settle_bound());
+        owners::go_on(&mut world, &known);
+    }
 }
 
 #[test]

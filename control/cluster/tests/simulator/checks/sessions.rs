@@ -98,10 +98,13 @@ impl Sessions {
             if lacks > 0 || !agree(world, writer, index) || !has_all_of_primary(world, index) {
                 continue;
             }
+            let copied = !world.options.is_shared() || world.units[writer].is_primary();
             let promised = &mut world.checks.sessions.writers[writer].promised[index];
             let before = promised.replace((boot, told));
             let same = before.filter(|(before, _)| *before == boot);
-            Self::promise(world, writer, index, same.map_or(0, |(_, from)| from));
+            // What an owner told before the two heard each other, the peer has only from the primary.
+            let first = if copied { 0 } else { told };
+            Self::promise(world, writer, index, same.map_or(first, |(_, from)| from));
         }
     }
 
