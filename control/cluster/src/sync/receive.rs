@@ -167,7 +167,7 @@ impl Sync {
                 Some(removal)
             }
             Some(other) => Some(other),
-            None => (!self.knows_better(table, shard, &delta)).then_some(apply),
+            None => (!self.knows_better(from, shard, table, &delta)).then_some(apply),
         }
     }
 
@@ -263,13 +263,23 @@ impl Sync {
     }
 
     /// Whether a unit tells this one of a session of its own: nothing that it does not know. If the session is
-    /// gone, who tells had not heard of that yet; then it is told again, and with it all who believed it.
-    fn knows_better(&mut self, table: &dyn SessionSource, shard: usize, delta: &Delta) -> bool {
+    /// gone, who tells had not heard of that yet; then it is told again, and with it all who believed it. One
+    /// with whom this unit never had a common state may have kept what an earlier start of this unit owned.
+    fn knows_better(
+        &mut self,
+        from: UnitId,
+        shard: usize,
+        table: &dyn SessionSource,
+        delta: &Delta,
+    ) -> bool {
         let Delta::Upsert { session, .. } = delta else {
             return false;
         };
         let own = self.many_writers && session.owner == self.settings.unit.get();
-        if !own || !self.knows_its_own() {
+        let strange = self.peers[from.index()]
+            .as_deref()
+            .is_none_or(|peer| peer.fresh);
+        if !own || strange || !self.knows_its_own() {
             return false;
         }
         let (tuple, version) = (session.tuples[0], session.version);

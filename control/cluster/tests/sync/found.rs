@@ -147,6 +147,36 @@ fn a_successor_is_told_what_its_living_predecessor_sent_last() {
 }
 
 #[test]
+fn an_owner_that_started_anew_ends_nothing_that_it_never_heard_of() {
+    // Seed 5537 of those with owners: it lost its sessions in a crash, and was primary alone, while the other
+    // side of a split kept them.
+    let (mut a, mut b, mut now) = (Unit::new(1), Unit::new(2), Time(1_000_000_000));
+    for unit in [&mut a, &mut b] {
+        unit.sync.many_writers(true);
+        unit.sync
+            .primary(Some(unit.id), u32::from(unit.id.get()), now);
+    }
+    let owned = |n: u16| Session {
+        owner: 2,
+        ..session(n, n, n.into())
+    };
+    (1..6).for_each(|n| a.holds(&owned(n)));
+    for _ in 0..2_000 {
+        now = now + Duration::from_millis(1);
+        a.turn(now);
+        b.turn(now);
+    }
+    assert!(b.sync.knows_its_own());
+    a.meets(2);
+    b.meets(1);
+    a.sync.primary(Some(b.id), 2, now);
+    exchange(&mut a, &mut b, &mut now);
+    exchange(&mut a, &mut b, &mut now);
+    assert_eq!(b.table.contents().len(), 5);
+    assert_eq!(b.table.contents(), a.table.contents());
+}
+
+#[test]
 fn a_successor_that_was_away_is_given_everything() {
     // Seed 21400: it was stopped, and counted as synced when it went on, but the primary was dead by then.
     let (mut a, mut b, mut now) = pair();
