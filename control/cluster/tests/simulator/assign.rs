@@ -228,9 +228,9 @@ fn translator_of(packet: &Packet) -> Option<u8> {
 fn fewest(slots: &[UnitId], owned: impl Fn(u8) -> u32) -> Option<u8> {
     let part = |unit: &UnitId| slots.iter().filter(|slot| *slot == unit).count() as u64;
     let has = |unit: &UnitId| u64::from(owned(unit.get()));
-    let fewest = slots
-        .iter()
-        .min_by_key(|unit| (has(unit) * 1_000 / part(unit), unit.get()));
+    // Compared as has / part, without dividing.
+    let order = |a: &&UnitId, b: &&UnitId| (has(a) * part(b)).cmp(&(has(b) * part(a)));
+    let fewest = slots.iter().min_by(|a, b| order(a, b).then(a.cmp(b)));
     fewest.map(|unit| unit.get())
 }
 
@@ -243,6 +243,9 @@ impl World {
         match fate {
             Fate::Forwarded(port) => self.users.arrived(packet, port),
             Fate::Passed(to) => {
+                self.note(index, || {
+                    format!("passes {:?} on to unit {to}", packet.tuple)
+                });
                 Checks::passed_on(self, index, from, to);
                 self.pass_on(index, to, *packet);
             }
@@ -264,12 +267,14 @@ impl World {
         self.schedule(at, What::Passed { number });
     }
 
-    /// A packet that another unit passed on arrives, unless the way is cut or nobody looks.
+    /// A packet that another unit passed on arrives, unless it is lost, the way is cut, or nobody looks.
     pub(crate) fn take_passed(&mut self, number: u64) {
         let Some(Passing { from, to, packet }) = self.passing.remove(&number) else {
             return;
         };
-        if self.carries(from.index(), to.index()) && self.units[to.index()].works() {
+        let lost = self.random.chance(self.options.loss);
+        let carried = !lost && self.carries(from.index(), to.index());
+        if carried && self.units[to.index()].works() {
             self.take_in(to.index(), &packet, Some(from));
             self.look_after_workers(to.index());
         }

@@ -55,11 +55,15 @@ struct Connection {
 #[derive(Debug)]
 pub(crate) struct Users {
     connections: Vec<Connection>,
+    /// Addresses that they are at.
+    clients: u16,
 }
 
 impl Users {
-    pub(crate) fn new() -> Self {
+    /// Where several units own sessions, users are at several addresses, which some schedules go by.
+    pub(crate) fn new(shared: bool) -> Self {
         Self {
+            clients: if shared { 16 } else { 1 },
             connections: vec![Connection::default(); CONNECTIONS.into()],
         }
     }
@@ -105,7 +109,8 @@ impl Users {
     /// How packets of this connection's client arrive.
     pub(crate) fn original(&self, number: u16) -> Tuple {
         let protocol = if number % 2 == 1 { 6 } else { 17 };
-        let client = Ipv4Addr::new(10, 0, 0, 1);
+        let host = u8::try_from(1 + number % self.clients).unwrap();
+        let client = Ipv4Addr::new(10, 0, 0, host);
         Tuple::v4(client, 1_024 + number, SERVER, 443, protocol)
     }
 

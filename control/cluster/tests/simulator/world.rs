@@ -108,7 +108,7 @@ impl World {
             now: 1,
             units: Vec::new(),
             network: Network::new(units, options.links),
-            users: Users::new(),
+            users: Users::new(options.schedule.is_some()),
             passing: BTreeMap::new(),
             store: Store::new(&options, random.branch("store")),
             disturbed: 0,

@@ -247,7 +247,7 @@ fn is_impaired(world: &World, unit: usize) -> bool {
 }
 
 /// Nothing was disturbed for so long that all must be settled; and no frame is lost by chance.
-fn is_quiet(world: &World) -> bool {
+pub(super) fn is_quiet(world: &World) -> bool {
     world.options.chance() == 0
         && !world.store.slow
         && world.now
