@@ -85,7 +85,7 @@ impl Workers {
         }
         match found {
             Some((shard, hit)) if self.shards[shard].owner(hit) != self.unit => {
-                self.settle(shard, hit, packet, passed, now, random)
+                self.follow_owner(shard, hit, packet, passed, now, random)
             }
             Some((shard, hit)) => self.track(shard, hit, packet, now),
             None => self.begin(packet, passed, now, random),
@@ -93,7 +93,7 @@ impl Workers {
     }
 
     /// What became of a packet that has the session of another unit. Only a primary passes it on.
-    fn settle(
+    fn follow_owner(
         &mut self,
         shard: usize,
         hit: Hit,

@@ -102,7 +102,7 @@ impl Sessions {
             let promised = &mut world.checks.sessions.writers[writer].promised[index];
             let before = promised.replace((boot, told));
             let same = before.filter(|(before, _)| *before == boot);
-            // What an owner told before the two heard each other, the peer has only from the primary.
+            // What an owner told before it first heard the peer, that has only from the primary.
             let first = if copied { 0 } else { told };
             Self::promise(world, writer, index, same.map_or(first, |(_, from)| from));
         }
