@@ -100,7 +100,9 @@ impl Node {
             let beat = &peer.beat;
             let willing = beat.willing && beat.workers && !peer.left;
             let equal = peer.configuration_agrees && beat.health.healthy >= self.health.healthy;
-            let holds = beat.synced || before & bit(peer.unit) != 0;
+            // Who was away counts itself as synced until it hears what it missed.
+            let synced = beat.synced && self.sync.lag(peer.unit).dirty == 0;
+            let holds = synced || before & bit(peer.unit) != 0;
             willing && equal && holds && covers(peer)
         });
         self.told.owners = able.fold(0, |owners, peer| owners | bit(peer.unit));
