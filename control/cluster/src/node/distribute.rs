@@ -4,8 +4,8 @@
 //! its promotion; only the primary gives out slots. A peer *may own* sessions while it is alive, runs its
 //! workers, is willing (not in maintenance, leaving or handing over), has this unit's configuration, is no
 //! less healthy than this unit and is reached on every traffic interface on which this unit is up. To
-//! begin with it must also be synced; later not, because a change of the primary makes every unit copy
-//! anew, and nobody should lose its sessions for that.
+//! begin with it must also be synced, and lack nothing as far as this unit knows; later not, because a change
+//! of the primary makes every unit copy anew, and nobody should lose its sessions for that.
 //!
 //! Invariants: a driver is told of members before of the duty that names one; under the schedule `none` no
 //! peer owns anything but a successor that takes over.

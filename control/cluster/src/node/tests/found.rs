@@ -1,7 +1,11 @@
 //! What seeds of the simulator found, each driven by the frames that did it: what a seed runs changes with the
 //! simulator.
 
+use packet::Tuple;
+use session::{Session, Version};
+
 use super::*;
+use crate::Delta;
 
 /// Unit 3 hears unit 2 as primary in term 14.
 fn reports(beat: &mut Heartbeat) {
@@ -128,4 +132,45 @@ fn a_start_that_a_recording_replaced_goes_on() {
     assert_eq!(refused, Some(Rejection::Replayed));
     assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
     assert_eq!(old(&bench), 1);
+}
+
+#[test]
+fn who_was_away_and_missed_something_does_not_begin_to_own() {
+    // Seed 1598 of those with owners: it counts itself as synced until it hears what it missed. It was given the
+    // sessions of another unit, and had all units remove them, because it did not know them.
+    let mut bench = Bench::with(Settings {
+        session_sync: true,
+        schedule: Schedule::RoundRobin,
+        ..settings()
+    });
+    bench.idle(150);
+    let synced = |beat: &mut Heartbeat| {
+        (beat.role, beat.synced) = (S, true);
+    };
+    let owns = |bench: &Bench| {
+        let mut members = bench.node.distribution().members.iter();
+        members.any(|member| member.unit == unit(2) && member.owns)
+    };
+    bench.beat(synced);
+    assert!(owns(&bench));
+    bench.idle(100);
+    assert!(!owns(&bench));
+    for number in 0..20_000_u32 {
+        let [.., high, low] = number.to_be_bytes();
+        let (client, server) = ([10, 0, high, low].into(), [192, 0, 2, 1].into());
+        let session = Session {
+            tuples: [Tuple::v4(client, 1, server, 53, 17); 2],
+            version: Version(1 << 40 | u64::from(number)),
+            owner: 1,
+            ..Session::default()
+        };
+        let remaining = 300;
+        bench
+            .node
+            .push(0, Delta::Upsert { session, remaining }, bench.now);
+        bench.drain();
+    }
+    bench.beat(synced);
+    assert!(bench.node.synchronisation().lag(unit(2)).dirty > 0);
+    assert!(!owns(&bench));
 }
