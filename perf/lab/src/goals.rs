@@ -215,6 +215,7 @@ impl Goals {
             lab: self.lab(3, "10ms"),
             seed: SEED,
             faults: self.runs * 2,
+            patience: Trial::PATIENCE,
         };
         let report = trial.perform(|_| {})?;
         let wrong = count(report.violations.len() as u64);

@@ -313,6 +313,7 @@ fn perform(command: Command, prefix: String) -> Result<()> {
                 lab: size.settings(prefix),
                 seed,
                 faults: usize::try_from(faults)?,
+                patience: Trial::PATIENCE,
             };
             if plan {
                 show_plan(&trial)

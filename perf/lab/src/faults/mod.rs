@@ -41,9 +41,6 @@ use schedule::Condition;
 pub use schedule::{Action, Step, draw};
 pub use sightings::{Doubled, Watch};
 
-/// How long a step waits until the units that it leaves hold everything, and count as healthy: links
-/// that failed often do so after a minute.
-const COVER_LIMIT: Duration = Duration::from_secs(75);
 /// How long a change may take from the worker that made it until it counts as not yet acknowledged.
 const UNCOUNTED: Duration = Duration::from_millis(20);
 /// How long after it was let loose a unit may take itself for the primary, besides the detection:
@@ -63,6 +60,8 @@ pub struct Trial {
     pub seed: u64,
     /// How many steps.
     pub faults: usize,
+    /// How long a step waits until the units that it leaves hold everything, and count as healthy.
+    pub patience: Duration,
 }
 
 /// One step that was taken, or not.
@@ -106,6 +105,7 @@ pub struct TrialReport {
 /// The seed's steps as they happen.
 struct Course<'a> {
     lab: &'a Lab,
+    patience: Duration,
     condition: Condition,
     marks: Vec<Mark>,
     /// When units were let loose that may take themselves for the primary.
@@ -116,6 +116,9 @@ struct Course<'a> {
 }
 
 impl Trial {
+    /// Enough for units to count as healthy: links that failed often do so after a minute.
+    pub const PATIENCE: Duration = Duration::from_secs(75);
+
     /// Performs it; `observe` hears of each step as it is taken.
     ///
     /// # Errors
@@ -170,6 +173,7 @@ impl Trial {
 
         let mut course = Course {
             lab,
+            patience: self.patience,
             condition: Condition::sound(self.lab.units),
             marks: Vec::new(),
             loose: Vec::new(),
@@ -292,7 +296,7 @@ impl Course<'_> {
     /// Waits until a sound unit other than `broken` holds everything; gives a time before which
     /// everything that began was acknowledged by it.
     fn wait_cover(&self, broken: u8) -> Result<Instant> {
-        wait_for("a unit that holds everything", COVER_LIMIT, || {
+        wait_for("a unit that holds everything", self.patience, || {
             let certain = clock::now() - UNCOUNTED;
             Ok(match self.find_gap(broken) {
                 Ok(()) => Found::Yes(certain),

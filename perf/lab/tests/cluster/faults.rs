@@ -1,6 +1,8 @@
 //! Faults in the random order of a few seeds, with every connection followed. `scripts/lab.sh faults`
 //! does the same with any seed, and longer.
 
+use std::time::Duration;
+
 use tidegate_lab::Lab;
 use tidegate_lab::faults::Trial;
 
@@ -10,7 +12,12 @@ use crate::site::settings;
 fn try_seed(seed: u64, faults: usize) {
     let mut lab = settings();
     lab.units = 3;
-    let trial = Trial { lab, seed, faults };
+    let trial = Trial {
+        lab,
+        seed,
+        faults,
+        patience: Trial::PATIENCE,
+    };
     let report = trial.perform(|_| {}).unwrap();
     let command = trial.command();
     assert!(
@@ -36,7 +43,9 @@ fn what_goes_wrong_is_told_with_captures_and_logs() {
     let trial = Trial {
         lab,
         seed: 1,
-        faults: 2,
+        faults: 1,
+        // It never will be whole.
+        patience: Duration::from_secs(1),
     };
     // A unit ends that nobody is known to have ended.
     let end_one = |_: &str| {
