@@ -229,13 +229,14 @@ impl Lab {
     }
 
     /// Waits until the primary takes all monitored links of a unit for good again: it does so only
-    /// after they were up for a while, and lets the unit take over only then.
+    /// after they were up for a while, and lets the unit take over only then. That while grows to a minute
+    /// for links that fail often.
     ///
     /// # Errors
     ///
-    /// When that does not come about within ten seconds.
+    /// When that does not come about within 75 seconds.
     pub fn wait_healthy(&self, id: u8) -> Result<()> {
-        wait_for("a healthy unit", Duration::from_secs(10), || {
+        wait_for("a healthy unit", Duration::from_secs(75), || {
             let view: ClusterView = serde_json::from_str(&self.primary()?.0.ask(&["cluster"])?)?;
             let unit = view.units.iter().find(|unit| unit.unit == id);
             Ok(match unit.map(|unit| unit.health) {
