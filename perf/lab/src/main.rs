@@ -1,5 +1,6 @@
 //! `tidegate-lab`: clusters in network namespaces, from the command line.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use tidegate_lab::demo::Demonstration;
 use tidegate_lab::failover::{Comparison, Contrast, Experiment, Fault, RUN_HEADING, Victim};
@@ -457,11 +459,7 @@ fn measure(failovers: Failovers, prefix: String) -> Result<()> {
                 let _ = writeln!(out, "{number:>5}  {run}");
             }
         })?;
-        if json {
-            writeln!(out, "{}", serde_json::to_string(&report)?)?;
-        } else {
-            writeln!(out, "\n{report}\n")?;
-        }
+        tell(&mut out, &report, json)?;
     }
     Ok(())
 }
@@ -485,11 +483,16 @@ fn contrast(failovers: Failovers, prefix: String) -> Result<()> {
                 let _ = writeln!(out, "{sessions:>8}  {run}");
             }
         })?;
-        if json {
-            writeln!(out, "{}", serde_json::to_string(&report)?)?;
-        } else {
-            writeln!(out, "\n{report}\n")?;
-        }
+        tell(&mut out, &report, json)?;
+    }
+    Ok(())
+}
+
+/// Prints a report behind the lines of its runs, or alone as JSON.
+fn tell(out: &mut impl Write, report: &(impl Display + Serialize), json: bool) -> Result<()> {
+    match json {
+        true => writeln!(out, "{}", serde_json::to_string(report)?)?,
+        false => writeln!(out, "\n{report}\n")?,
     }
     Ok(())
 }
@@ -543,11 +546,7 @@ fn compare(failovers: Failovers, prefix: String) -> Result<()> {
             let _ = writeln!(out, "{fault:>7} {run}  {name}");
         }
     })?;
-    if json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
-    } else {
-        writeln!(out, "\n{report}")?;
-    }
+    tell(&mut out, &report, json)?;
     Ok(())
 }
 
@@ -574,11 +573,7 @@ fn try_faults(trial: &Trial, json: bool) -> Result<()> {
             let _ = writeln!(out, "{step}");
         }
     })?;
-    if json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
-    } else {
-        writeln!(out, "\n{report}")?;
-    }
+    tell(&mut out, &report, json)?;
     if report.violations.is_empty() {
         return Ok(());
     }

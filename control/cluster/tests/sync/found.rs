@@ -107,25 +107,25 @@ fn what_a_stale_session_refused_is_asked_for_again() {
         session: session(3, 100, 5),
         remaining: 300,
     });
-    a.sync.primary(Some(a.id), 1, now);
-    a.meets(2);
-    b.meets(1);
-    b.sync.primary(Some(a.id), 1, now);
-    exchange(&mut a, &mut b, &mut now);
-    assert!(b.sync.synced());
+    follow(&mut a, &mut b, &mut now);
     assert_eq!(b.sync.counters().sessions_swept, 1);
     assert_eq!(b.table.contents(), a.table.contents());
 }
 
-/// Unit 1 is primary and holds five sessions, of which unit 2 knows.
-fn pair() -> (Unit, Unit, Time) {
-    let (mut a, mut b, mut now) = (Unit::new(1), Unit::new(2), Time(1_000_000_000));
-    a.sync.primary(Some(a.id), 1, now);
+/// Unit 2 meets unit 1, which is primary, and copies what it holds.
+fn follow(a: &mut Unit, b: &mut Unit, now: &mut Time) {
+    a.sync.primary(Some(a.id), 1, *now);
     a.meets(2);
     b.meets(1);
-    b.sync.primary(Some(a.id), 1, now);
-    exchange(&mut a, &mut b, &mut now);
+    b.sync.primary(Some(a.id), 1, *now);
+    exchange(a, b, now);
     assert!(b.sync.synced());
+}
+
+/// Unit 1 is primary and holds nothing yet, of which unit 2 knows.
+fn pair() -> (Unit, Unit, Time) {
+    let (mut a, mut b, mut now) = (Unit::new(1), Unit::new(2), Time(1_000_000_000));
+    follow(&mut a, &mut b, &mut now);
     (a, b, now)
 }
 
