@@ -10,7 +10,7 @@ use packet::Tuple;
 /// Makes fingerprints.
 #[derive(Debug)]
 pub(super) struct Fingerprints {
-    keys: [u64; 6],
+    keys: [u64; 7],
 }
 
 impl Fingerprints {
@@ -33,7 +33,8 @@ impl Fingerprints {
             | u64::from(tuple.protocol) << 48
             | u64::from(tuple.zone) << 56;
         let addresses = fold(s0 ^ k[0], s1 ^ k[1]) ^ fold(d0 ^ k[2], d1 ^ k[3]);
-        fold(addresses ^ rest ^ k[4], k[5])
+        // Once leaves ports that follow each other in a pattern.
+        fold(fold(addresses ^ rest ^ k[4], k[5]), k[6])
     }
 }
 
