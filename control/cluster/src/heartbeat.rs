@@ -46,7 +46,7 @@ use std::time::Duration;
 use arrayvec::{ArrayString, ArrayVec};
 use packet::Mac;
 
-use crate::wire::{Reader, Writer};
+use crate::wire::{Malformed, Reader, Writer};
 use crate::{Boot, ConfigPart, Health, LinkId, Load, Role, Settings, Station, UnitId};
 
 /// A peer that a unit hears.
@@ -146,17 +146,6 @@ pub type ConfigParts = ArrayVec<(u32, u32), { ConfigPart::MAX }>;
 
 /// The stations of a unit.
 pub type Stations = ArrayVec<Station, { Settings::MAX_STATIONS }>;
-
-/// A heartbeat that makes no sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// It ends too early.
-    #[error("truncated")]
-    Truncated,
-    /// A value is outside its limits.
-    #[error("bad {0}")]
-    Value(&'static str),
-}
 
 mod flag {
     pub(super) const WORKERS: u8 = 1;

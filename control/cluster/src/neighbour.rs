@@ -17,8 +17,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use packet::Mac;
 
 use crate::envelope::MAX_BODY;
-use crate::heartbeat::Malformed;
-use crate::wire::{Reader, Writer};
+use crate::wire::{Malformed, Reader, Writer};
 
 /// A station of users' networks, as the primary knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -36,6 +36,12 @@ impl UnitId {
     pub const fn index(self) -> usize {
         self.0 as usize - 1
     }
+
+    /// Its place in a set of units.
+    #[must_use]
+    pub const fn bit(self) -> u16 {
+        1 << self.index()
+    }
 }
 
 impl fmt::Display for UnitId {

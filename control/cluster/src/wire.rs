@@ -1,6 +1,15 @@
 //! Reading and writing big-endian integers of frames. Reading is bounded by the frame.
 
-use crate::heartbeat::Malformed;
+/// A body that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It ends too early.
+    #[error("truncated")]
+    Truncated,
+    /// A value is outside its limits.
+    #[error("bad {0}")]
+    Value(&'static str),
+}
 
 /// What remains to be read of a body.
 #[derive(Debug)]

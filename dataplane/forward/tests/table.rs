@@ -278,7 +278,7 @@ fn of_another_unit(tuple: Tuple, state: State) -> session::Session {
     let reply = Tuple::v4(SERVER, tuple.dst_port, WAN_ADDRESS, 1_024, tuple.protocol);
     session::Session {
         tuples: [tuple, reply],
-        version: Version(4 << 40),
+        version: Version::first_of(4),
         state,
         flags: Flags(Flags::SOURCE_NAT),
         owner: 1,
@@ -319,7 +319,7 @@ fn a_session_of_another_unit_is_adopted_when_its_packet_comes() {
     );
     let adopted = gateway.session(&tuple).unwrap();
     assert_eq!(adopted.owner, UNIT);
-    assert_eq!(adopted.version.0 >> 40, u64::from(TERM) + 1);
+    assert_eq!(adopted.version.term(), TERM + 1);
     let before = gateway.counts();
     assert_eq!(gateway.pass_through(LAN, &data, WAN).len(), 1);
     gateway.assert_moved(&before, &[("lan rx", 1), ("wan tx", 1)]);

@@ -41,12 +41,26 @@ impl Version {
     /// Below all others: of sessions that a primary has only heard the beginning of.
     pub const PROVISIONAL: Self = Self(0);
 
+    const COUNTER_BITS: u32 = 40;
+
+    /// The lowest of a writer in `term`.
+    #[must_use]
+    pub const fn first_of(term: u32) -> Self {
+        Self((term as u64) << Self::COUNTER_BITS)
+    }
+
+    /// The term of the writer.
+    #[must_use]
+    pub const fn term(self) -> u32 {
+        (self.0 >> Self::COUNTER_BITS) as u32
+    }
+
     /// The version that follows `self` when the writer is in `term`.
     #[must_use]
     pub const fn next(self, term: u32) -> Self {
-        let floor = (term as u64) << 40;
-        if self.0 < floor {
-            Self(floor)
+        let floor = Self::first_of(term);
+        if self.0 < floor.0 {
+            floor
         } else {
             Self(self.0 + 1)
         }

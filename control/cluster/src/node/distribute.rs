@@ -33,10 +33,6 @@ pub(super) struct Told {
     giver: Option<UnitId>,
 }
 
-const fn bit(unit: UnitId) -> u16 {
-    1 << unit.index()
-}
-
 impl Node {
     /// Which unit gets which new session now, as the driver was told.
     #[must_use]
@@ -102,10 +98,10 @@ impl Node {
             let equal = peer.configuration_agrees && beat.health.healthy >= self.health.healthy;
             // Who was away counts itself as synced until it hears what it missed.
             let synced = beat.synced && self.sync.lag(peer.unit).dirty == 0;
-            let holds = synced || before & bit(peer.unit) != 0;
+            let holds = synced || before & peer.unit.bit() != 0;
             willing && equal && holds && covers(peer)
         });
-        self.told.owners = able.fold(0, |owners, peer| owners | bit(peer.unit));
+        self.told.owners = able.fold(0, |owners, peer| owners | peer.unit.bit());
     }
 
     /// Whether this unit may own sessions, as it tells the others.
@@ -130,7 +126,7 @@ impl Node {
         let peers = peers.map(|peer| Member {
             unit: peer.unit,
             owns: heir == Some(peer.unit)
-                || schedule != Schedule::None && self.told.owners & bit(peer.unit) != 0,
+                || schedule != Schedule::None && self.told.owners & peer.unit.bit() != 0,
             stations: peer.beat.stations.to_vec(),
         });
         let mut members: Vec<Member> = peers.chain([own]).collect();
@@ -171,7 +167,7 @@ impl Node {
         let taker = |unit: UnitId, weight| Taker { unit, weight };
         let owners = self
             .trusted()
-            .filter(|peer| self.told.owners & bit(peer.unit) != 0);
+            .filter(|peer| self.told.owners & peer.unit.bit() != 0);
         let peers = owners.map(|peer| taker(peer.unit, peer.beat.weight));
         let own = taker(self.settings.unit, self.settings.weight);
         [own].into_iter().chain(peers).collect()

@@ -19,7 +19,6 @@ use session::Session;
 use super::digest::hash_of;
 use super::frame::{self, DigestList};
 use super::peer::Peer;
-use super::repair::bit;
 use super::{Event, Output, Sync};
 use crate::{Delta, RangeSet, SessionSource, Time, UnitId};
 
@@ -113,9 +112,9 @@ impl Sync {
         self.live_peers()
             .filter(|(unit, peer)| {
                 let complete = !peer.fresh && peer.dirty.is_empty() && peer.request.is_none();
-                complete && repaired & bit(*unit) == 0 && in_time(peer)
+                complete && repaired & unit.bit() == 0 && in_time(peer)
             })
-            .fold(0, |mask, (unit, _)| mask | bit(unit))
+            .fold(0, |mask, (unit, _)| mask | unit.bit())
     }
 
     /// Takes in what the primary says of its table.
@@ -126,7 +125,7 @@ impl Sync {
             peer.want.is_some() || collections.any(|collection| collection.sweep.is_some())
         };
         let busy = self.peers[from.index()].as_deref().is_none_or(repairing);
-        let meant = targets & bit(self.settings.unit) != 0;
+        let meant = targets & self.settings.unit.bit() != 0;
         if busy || !meant || !self.compared || !self.whole || self.primary != Some(from) {
             return;
         }

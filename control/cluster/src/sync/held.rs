@@ -1,7 +1,6 @@
 //! What the peers are known to hold, for whoever asks about single sessions.
 
 use super::Sync;
-use super::repair::bit;
 use crate::{RangeSet, UnitId, range_of};
 
 impl Sync {
@@ -41,7 +40,7 @@ impl Sync {
         if let Some((_, asked)) = &peer.request {
             ranges = ranges.union(asked);
         }
-        if let Some(repair) = self.repair.as_ref().filter(|r| r.targets & bit(unit) != 0) {
+        if let Some(repair) = self.repair.as_ref().filter(|r| r.targets & unit.bit() != 0) {
             ranges = ranges.union(&repair.ranges);
         }
         for (stream, progress) in self.streams.iter().zip(&peer.progress) {

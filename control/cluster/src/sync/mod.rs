@@ -276,8 +276,8 @@ impl Sync {
         if unit == self.settings.unit || !self.settings.session_sync {
             return;
         }
-        self.known |= repair::bit(unit);
-        self.live |= repair::bit(unit);
+        self.known |= unit.bit();
+        self.live |= unit.bit();
         self.calm_at = self.now + UNREST;
         if self.last_primary.is_some_and(|(last, _)| last == unit) {
             self.behind = 0;
@@ -293,7 +293,7 @@ impl Sync {
                 let bases = self.streams.iter().map(Outgoing::base);
                 *slot = Some(Box::new(Peer::new(boot, shards, bases, self.now)));
                 self.forget_receipts_of(unit);
-                self.heirs &= !(1 << unit.index());
+                self.heirs &= !unit.bit();
                 if self.last_primary.is_some_and(|(last, _)| last == unit) {
                     self.last_primary = None;
                 }
@@ -316,7 +316,7 @@ impl Sync {
         if !std::mem::replace(&mut peer.up, false) {
             return;
         }
-        self.live &= !repair::bit(unit);
+        self.live &= !unit.bit();
         peer.stuck = None;
         self.calm_at = self.now + UNREST;
         peer.in_step = false;

@@ -37,7 +37,7 @@ impl Sync {
         if !self.settings.session_sync {
             return true;
         }
-        let served = |repair: &Repair| repair.targets & 1 << unit.index() != 0;
+        let served = |repair: &Repair| repair.targets & unit.bit() != 0;
         let peer = self.peers[unit.index()].as_deref();
         let Some(peer) = peer.filter(|peer| peer.up && !peer.fresh && peer.dirty.is_empty()) else {
             return false;
@@ -114,7 +114,7 @@ impl Sync {
         let holders = self
             .live_peers()
             .filter(|(_, peer)| idle && !peer.fresh && self.has_everything(peer));
-        holders.fold(0, |mask, (unit, _)| mask | 1 << unit.index())
+        holders.fold(0, |mask, (unit, _)| mask | unit.bit())
     }
 
     pub(super) fn has_everything(&self, peer: &Peer) -> bool {

@@ -4,7 +4,6 @@ use super::frame::{self, Content, Receipts};
 use super::incoming::{Arrival, Event as Item};
 use super::peer::Peer;
 use super::record::{Record, take_record};
-use super::repair::bit;
 use super::{Event, Malformed, Output, Sync};
 use crate::range::bucket_of;
 use crate::{Boot, Delta, SessionSource, UnitId, range_of};
@@ -12,8 +11,6 @@ use crate::{Boot, Delta, SessionSource, UnitId, range_of};
 /// Multiple of the settling time for which a unit has been whole before it knows what it owns: longer than
 /// any change needs to its table.
 const KNOWS_ITS_OWN: u32 = 20;
-/// Bits of a version below its term.
-pub(super) const TERM_SHIFT: u32 = 40;
 
 impl Sync {
     /// Takes in a frame that `from` sent.
@@ -194,7 +191,7 @@ impl Sync {
     }
 
     fn next_in(&mut self, from: UnitId, shard: usize) -> Option<Item> {
-        let retain = if self.live & !bit(from) == 0 {
+        let retain = if self.live & !from.bit() == 0 {
             0
         } else {
             self.settings.limits.window

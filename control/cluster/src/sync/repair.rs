@@ -20,7 +20,6 @@ use session::Version;
 use super::incoming::Begin;
 use super::mentioned::Mentioned;
 use super::peer::{Collection, Peer, Want};
-use super::receive::TERM_SHIFT;
 use super::serve::NEGLECT;
 use super::{Output, Sync, frame};
 use crate::{Delta, RangeSet, Time, UnitId};
@@ -73,16 +72,11 @@ impl Collection {
     }
 }
 
-/// A unit's place in a set of units.
-pub(super) const fn bit(unit: UnitId) -> u16 {
-    1 << unit.index()
-}
-
 // Whose state to follow.
 impl Sync {
     /// True when a later term's changes are already mixed with this unit's.
     pub(super) const fn overtaken(&self) -> bool {
-        self.highest.0 >> TERM_SHIFT > self.term as u64
+        self.highest.term() > self.term
     }
 
     /// `unit` is primary in `term`, since now.
@@ -129,7 +123,7 @@ impl Sync {
     /// and is asked for its own state after that. With a unit that is not whole nobody is in step.
     pub(super) fn offer(&mut self, unit: UnitId, whole: bool) {
         let (now, holds) = (self.now, self.highest > Version(0));
-        let in_time = whole && self.behind & bit(unit) == 0;
+        let in_time = whole && self.behind & unit.bit() == 0;
         let peer = self.peers[unit.index()].as_deref_mut();
         if let Some(peer) = peer.filter(|peer| holds && !(in_time && peer.in_step)) {
             peer.soil(&RangeSet::ALL, now);
@@ -154,7 +148,7 @@ impl Sync {
     fn continues(&self, unit: UnitId, term: u32) -> bool {
         match self.last_primary {
             Some((last, last_term)) if last == unit => last_term == term,
-            Some((last, _)) if last == self.settings.unit => self.heirs & bit(unit) != 0,
+            Some((last, _)) if last == self.settings.unit => self.heirs & unit.bit() != 0,
             _ => false,
         }
     }
@@ -297,7 +291,7 @@ impl Sync {
             let repairing = self.repair.as_ref();
             if !flushed
                 || !peer.dirty.is_empty()
-                || repairing.is_some_and(|repair| repair.targets & bit(unit) != 0)
+                || repairing.is_some_and(|repair| repair.targets & unit.bit() != 0)
             {
                 want.flush = None;
                 return;
@@ -342,7 +336,7 @@ impl Sync {
         let Some(peer) = self.peers[from.index()].as_deref_mut() else {
             return;
         };
-        if begin.targets & bit(self.settings.unit) == 0 {
+        if begin.targets & self.settings.unit.bit() == 0 {
             return;
         }
         let streams = peer.streams.len();

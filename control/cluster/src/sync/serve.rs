@@ -9,9 +9,7 @@ use std::time::Duration;
 use session::Version;
 
 use super::peer::Peer;
-use super::receive::TERM_SHIFT;
 use super::record::{Answers, RepairBegin};
-use super::repair::bit;
 use super::{Event, Output, Sync};
 use crate::{Delta, RangeSet, SessionSource, Time, UnitId, range_of};
 
@@ -57,7 +55,7 @@ impl Sync {
         let repairing = self
             .repair
             .as_ref()
-            .is_some_and(|repair| repair.targets & bit(from) != 0);
+            .is_some_and(|repair| repair.targets & from.bit() != 0);
         if let Some(peer) = self.peers[from.index()].as_deref_mut() {
             let newest = peer.request.map_or(peer.answered, |(id, _)| id);
             // A unit that asks once more for what was answered has not seen the answer's begin.
@@ -74,10 +72,10 @@ impl Sync {
         let Some(repair) = &mut self.repair else {
             return;
         };
-        if repair.targets & bit(unit) == 0 {
+        if repair.targets & unit.bit() == 0 {
             return;
         }
-        repair.targets &= !bit(unit);
+        repair.targets &= !unit.bit();
         if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
             peer.soil(&repair.ranges, self.now);
         }
@@ -135,19 +133,19 @@ impl Sync {
                 peer.answered_at = self.now;
                 answers.push(unit.get());
                 answers.extend(id.to_be_bytes());
-                targets |= bit(unit);
+                targets |= unit.bit();
             } else if peer.is_neglected(self.now) {
                 ranges = ranges.union(&peer.dirty);
-                targets |= bit(unit);
+                targets |= unit.bit();
             } else if !overflow.is_empty() {
-                targets |= bit(unit);
+                targets |= unit.bit();
             }
         }
         if targets == 0 {
             return;
         }
         for (unit, peer) in UnitId::all().zip(&mut self.peers) {
-            if let Some(peer) = peer.as_deref_mut().filter(|_| targets & bit(unit) != 0) {
+            if let Some(peer) = peer.as_deref_mut().filter(|_| targets & unit.bit() != 0) {
                 peer.dirty = peer.dirty.difference(&ranges);
                 peer.fresh &= ranges != RangeSet::ALL;
             }
@@ -157,7 +155,7 @@ impl Sync {
 
     fn start_repair(&mut self, ranges: RangeSet, targets: u16, answers: Vec<u8>) {
         let primary = self.primary == Some(self.settings.unit);
-        let term = Version(u64::from(self.term) << TERM_SHIFT);
+        let term = Version::first_of(self.term);
         if !self.whole && (primary || self.many_writers) {
             self.unsettled = self.unsettled.union(&ranges);
         }

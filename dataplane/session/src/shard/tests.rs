@@ -340,7 +340,7 @@ fn the_first_datagram_back_is_a_change() {
     let session = shard.session(id);
     assert_eq!(
         (session.state, session.version),
-        (State::Replied, Version(3 << 40))
+        (State::Replied, Version::first_of(3))
     );
     assert_eq!(
         (session.last_seen, shard.statistics().half_open),

@@ -9,9 +9,6 @@ use session::{Session, Version};
 use crate::workers::Happened;
 use crate::world::World;
 
-/// Bits of a version below its term.
-const TERM_SHIFT: u32 = 40;
-
 /// What a unit told its peers, in its order.
 type Told = Vec<(Tuple, Version)>;
 
@@ -55,7 +52,7 @@ impl Sessions {
 
     /// A unit becomes primary in a term.
     pub(super) fn promoted(world: &mut World, unit: usize, term: u32) {
-        let wrote = |version: &Version| version.0 >> TERM_SHIFT == u64::from(term);
+        let wrote = |version: &Version| version.term() == term;
         let others = world
             .units
             .iter()

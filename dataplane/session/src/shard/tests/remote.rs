@@ -53,7 +53,7 @@ fn an_adopted_session_has_a_new_owner_a_newer_version_and_must_relearn() {
         shard.adopt(id, 5, 7, NOW.plus(50));
         let after = shard.session(id);
         assert_eq!((after.owner, after.last_seen), (5, NOW.plus(50)));
-        assert!(after.version > before.version && after.version.0 >> 40 == 7);
+        assert!(after.version > before.version && after.version.term() == 7);
         let relearn = Flags::RELEARN_ORIGINAL | Flags::RELEARN_REPLY;
         assert_eq!(after.flags.has(relearn), id == tcp);
     }
