@@ -20,7 +20,7 @@ pub(crate) struct Peer {
     pub(crate) boot: Boot,
     pub(crate) seal: Seal,
     pub(crate) window: Window,
-    /// Starts that are over. They never come back, however they are echoed.
+    /// Starts that were verified and are over. They never come back, however they are echoed.
     retired: ArrayVec<Boot, 16>,
     /// The start that was known before this one. Either may be a recording, even one that was made since our
     /// start, and the other be live.
@@ -101,7 +101,8 @@ impl Peer {
         }
     }
 
-    /// The same unit after another start: nothing but its past is kept.
+    /// The same unit after another start: nothing but its past is kept. A start that was never verified is
+    /// no past: it may be live, cut off one way, and this one a recording.
     pub(crate) fn restarted(
         self: Box<Self>,
         boot: Boot,
@@ -114,7 +115,6 @@ impl Peer {
         if self.verified {
             fresh.keep(self);
         } else {
-            fresh.retire(self.boot);
             fresh.before = self.before;
         }
         fresh

@@ -137,6 +137,9 @@ impl World {
         self.note(index, || format!("{pace:?} for {} ms", length / MS));
         self.units[index].pace = pace;
         self.disturbed = self.now;
+        if !pace.turns() {
+            self.checks.stops(index, self.now);
+        }
         if let Pace::Slow(gap) = pace {
             self.schedule(self.now + gap, What::Read { unit: index });
         }
@@ -150,17 +153,12 @@ impl World {
         self.units[index].pace = Pace::Running;
         self.note(index, || "goes on".into());
         self.disturbed = self.now;
-        let clock = self.units[index].time(self.now);
+        self.checks.goes_on(index, self.now);
         if self.random.chance(500) {
             self.drive(index);
         }
-        let unit = &mut self.units[index];
-        if let Some(node) = &mut unit.node {
-            for (link, up) in (0..).zip(&unit.carriers) {
-                node.handle_link(LinkId(link), *up, clock);
-            }
-            node.handle_workers(unit.forwards, clock);
-        }
+        self.tell_links(index);
+        self.tell_workers(index);
         self.read(index, usize::MAX);
         self.drive(index);
         self.wake_courier(index);
@@ -172,13 +170,36 @@ impl World {
             format!("link {link} {}", if up { "up" } else { "down" })
         });
         self.disturbed = self.now;
-        let clock = self.units[index].time(self.now);
-        let unit = &mut self.units[index];
-        unit.carriers[link] = up;
-        if let Some(node) = unit.node.as_mut().filter(|_| unit.pace.turns()) {
-            node.handle_link(LinkId(u8::try_from(link).unwrap()), up, clock);
+        self.units[index].carriers[link] = up;
+        if self.units[index].runs() {
+            self.tell_link(index, link);
             self.drive(index);
         }
+    }
+
+    pub(crate) fn tell_links(&mut self, index: usize) {
+        (0..self.options.links).for_each(|link| self.tell_link(index, link));
+    }
+
+    /// A state machine hears how a link is. What it does now it does without knowing what it is told next.
+    fn tell_link(&mut self, index: usize, link: usize) {
+        let clock = self.units[index].time(self.now);
+        let unit = &mut self.units[index];
+        let Some(node) = &mut unit.node else { return };
+        let up = unit.carriers[link];
+        unit.told.carriers[link] = up;
+        node.handle_link(LinkId(u8::try_from(link).unwrap()), up, clock);
+        Checks::told_why(self, index);
+    }
+
+    /// A state machine hears whether the workers forward.
+    pub(crate) fn tell_workers(&mut self, index: usize) {
+        let clock = self.units[index].time(self.now);
+        let unit = &mut self.units[index];
+        let Some(node) = &mut unit.node else { return };
+        unit.told.forwards = unit.forwards;
+        node.handle_workers(unit.forwards, clock);
+        Checks::told_why(self, index);
     }
 
     pub(crate) fn set_workers(&mut self, index: usize, forwards: bool) {
@@ -186,11 +207,9 @@ impl World {
             format!("workers {}", if forwards { "run" } else { "stopped" })
         });
         self.disturbed = self.now;
-        let clock = self.units[index].time(self.now);
-        let unit = &mut self.units[index];
-        unit.forwards = forwards;
-        if let Some(node) = unit.node.as_mut().filter(|_| unit.pace.turns()) {
-            node.handle_workers(forwards, clock);
+        self.units[index].forwards = forwards;
+        if self.units[index].runs() {
+            self.tell_workers(index);
             self.drive(index);
         }
         self.turn_soon(index);

@@ -33,6 +33,13 @@ impl Pace {
 /// A frame that waits in a socket: who sent it, on which link, what is in it.
 pub(crate) type Waiting = (usize, u8, Rc<Vec<u8>>);
 
+/// What a state machine knows of its own links and workers.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) carriers: Vec<bool>,
+    pub(crate) forwards: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Unit {
     pub(crate) id: UnitId,
@@ -43,6 +50,8 @@ pub(crate) struct Unit {
     pub(crate) carriers: Vec<bool>,
     /// Whether the workers forward.
     pub(crate) forwards: bool,
+    /// What its state machine was told of both.
+    pub(crate) told: Told,
     /// The term in which the workers were told to be primary.
     pub(crate) serving: Option<u32>,
     /// What the workers were told when they looked last: that it is primary.
@@ -72,6 +81,10 @@ impl Unit {
             pace: Pace::Running,
             carriers: vec![true; links],
             forwards: true,
+            told: Told {
+                carriers: vec![false; links],
+                forwards: false,
+            },
             serving: None,
             sends: false,
             courier: None,

@@ -395,13 +395,10 @@ impl World {
         unit.workers = Workers::new(unit.id.get(), settings.shards, self.options.ring);
         unit.workers.mistake = self.options.mistake;
         let boot = settings.boot;
-        let mut node = Node::new(settings, clock).unwrap();
-        for (link, up) in (0..).zip(&unit.carriers) {
-            node.handle_link(LinkId(link), *up, clock);
-        }
-        node.handle_workers(unit.forwards, clock);
-        unit.node = Some(node);
+        unit.node = Some(Node::new(settings, clock).unwrap());
         self.checks.started(index, self.now);
+        self.tell_links(index);
+        self.tell_workers(index);
         self.disturbed = self.now;
         self.note(index, || format!("starts, boot {boot}, key {key}"));
         self.start_courier(index);

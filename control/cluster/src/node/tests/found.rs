@@ -135,6 +135,26 @@ fn a_start_that_a_recording_replaced_goes_on() {
 }
 
 #[test]
+fn a_start_that_proved_nothing_and_was_replaced_by_a_recording_may_still_prove_itself() {
+    // Seed 26608: this unit was not heard yet, and somebody sent frames of a later start again, from before the wall
+    // clock went back. It refused the live start for ever, and both were primary.
+    let mut bench = Bench::fresh();
+    let later = Boot(PEER_BOOT.0 + (1 << 32));
+    let unproven = |beat: &mut Heartbeat| {
+        beat.role = P;
+        beat.heard.clear();
+    };
+    bench.beat(unproven);
+    bench.beat_of(2, later, unproven);
+    bench.idle(30);
+    bench.beat(unproven);
+    assert_eq!(bench.node.start_of(unit(2)), None);
+    bench.beat(|beat| beat.role = P);
+    assert_eq!(bench.node.start_of(unit(2)), Some(PEER_BOOT));
+    assert_eq!(bench.node.role(), S);
+}
+
+#[test]
 fn who_was_away_and_missed_something_does_not_begin_to_own() {
     // Seed 1598 of those with owners: it counts itself as synced until it hears what it missed. It was given the
     // sessions of another unit, and had all units remove them, because it did not know them.

@@ -24,10 +24,26 @@ struct Past {
     yielded_to: Vec<UnitId>,
     /// By other unit: when a frame of it was accepted last.
     heard: Vec<Option<u64>>,
+    /// By other unit: for how long this one was stopped since then.
+    stopped: Vec<u64>,
+    /// Since when it is stopped.
+    stops: Option<u64>,
     /// By other unit: the longest time between two frames of it.
     silent: Vec<u64>,
     /// The last transition that was judged.
     judged: Option<Transition>,
+}
+
+impl Past {
+    fn new(units: usize, started: u64) -> Self {
+        Self {
+            started,
+            heard: vec![None; units],
+            stopped: vec![0; units],
+            silent: vec![0; units],
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -39,11 +55,7 @@ pub(super) struct Causes {
 
 impl Causes {
     pub(super) fn new(units: usize) -> Self {
-        let fresh = Past {
-            heard: vec![None; units],
-            silent: vec![0; units],
-            ..Past::default()
-        };
+        let fresh = Past::new(units, 0);
         Self {
             pasts: vec![fresh.clone(); units],
             ever: vec![fresh; units],
@@ -52,12 +64,17 @@ impl Causes {
 
     pub(super) fn started(&mut self, unit: usize, now: u64) {
         let units = self.pasts.len();
-        self.pasts[unit] = Past {
-            started: now,
-            heard: vec![None; units],
-            silent: vec![0; units],
-            ..Past::default()
-        };
+        self.pasts[unit] = Past::new(units, now);
+    }
+
+    pub(super) fn stops(&mut self, unit: usize, now: u64) {
+        self.pasts[unit].stops = Some(now);
+    }
+
+    pub(super) fn goes_on(&mut self, unit: usize, now: u64) {
+        let past = &mut self.pasts[unit];
+        let length = past.stops.take().map_or(0, |since| now - since);
+        past.stopped.iter_mut().for_each(|sum| *sum += length);
     }
 
     pub(super) fn heard(&mut self, unit: usize, from: usize, now: u64) {
@@ -65,6 +82,7 @@ impl Causes {
         let silent = now - past.heard[from].unwrap_or(past.started);
         past.silent[from] = past.silent[from].max(silent);
         past.heard[from] = Some(now);
+        past.stopped[from] = 0;
     }
 
     pub(super) fn commanded(&mut self, unit: usize, command: Command) {
@@ -170,13 +188,13 @@ fn is_true(world: &World, index: usize, transition: &Transition, first: bool) ->
             winner != unit.id && roles.is_primary_of(winner.index(), term)
         }
         Cause::TermRaised { by } => by != unit.id,
-        Cause::WorkersStopped => !unit.forwards,
-        Cause::LinksLost => unit.carriers[monitored..].iter().all(|up| !up),
+        Cause::WorkersStopped => !unit.told.forwards,
+        Cause::LinksLost => unit.told.carriers[monitored..].iter().all(|up| !up),
         Cause::LeaseLost => unit.courier.as_ref().is_some_and(|courier| {
             let told = courier.told;
             told.holder != LeaseHolder::Own || told.until <= transition.time
         }),
-        Cause::Recovered => unit.forwards,
+        Cause::Recovered => unit.told.forwards,
         Cause::MaintenanceBegun => past.maintenance_begun,
         Cause::MaintenanceEnded => past.maintenance_ended,
         Cause::Leaving => past.left,
@@ -195,11 +213,13 @@ fn hears(world: &World, unit: usize, other: usize) -> bool {
     heard.is_some_and(|at| world.now < at + detection(world))
 }
 
-/// Whether it may live by a clock that is slow.
+/// Whether it may live by a clock that is slow, for a unit to whom the time that it was stopped itself is nobody's
+/// silence.
 fn may_hear(world: &World, unit: usize, other: usize) -> bool {
     let detection = world.options.detection();
-    let heard = world.checks.causes.pasts[unit].heard[other];
-    heard.is_some_and(|at| world.now <= at + detection + detection / DRIFT)
+    let past = &world.checks.causes.pasts[unit];
+    let silence = past.stopped[other] + detection + detection / DRIFT;
+    past.heard[other].is_some_and(|at| world.now <= at + silence)
 }
 
 /// The shortest silence that may be one of a detection time by a clock that drifts: frames between two
@@ -214,11 +234,11 @@ fn calls_for(world: &World, index: usize, reason: HandOver) -> bool {
     let unit = &world.units[index];
     let monitored = usize::from(world.options.links > 1);
     match reason {
-        HandOver::Health => unit.carriers[monitored..].iter().any(|up| !up),
+        HandOver::Health => unit.told.carriers[monitored..].iter().any(|up| !up),
         HandOver::Preempt => world.options.preempt,
         HandOver::Command => past.failover,
         HandOver::Maintenance => past.maintenance_begun,
         HandOver::Leave => past.left,
-        HandOver::Workers => !unit.forwards,
+        HandOver::Workers => !unit.told.forwards,
     }
 }

@@ -46,6 +46,16 @@ impl Checks {
         self.causes.heard(unit, from, now);
     }
 
+    /// A unit's control core stops.
+    pub(crate) fn stops(&mut self, unit: usize, now: u64) {
+        self.causes.stops(unit, now);
+    }
+
+    /// It goes on.
+    pub(crate) fn goes_on(&mut self, unit: usize, now: u64) {
+        self.causes.goes_on(unit, now);
+    }
+
     pub(crate) fn commanded(&mut self, unit: usize, command: Command) {
         self.causes.commanded(unit, command);
     }

@@ -1,28 +1,29 @@
 //! Each check fails where something is wrong: here it is handed a run that was calm, and one mistake.
 
-use cluster::{Command, Delta, Schedule};
+use cluster::{Cause, Command, Delta, Schedule};
 use session::{Session, Version};
 
 use super::roles::Roles;
 use super::{Checks, owners};
 use crate::options::{MS, Options, SECOND};
 use crate::random::Random;
+use crate::unit::Pace;
 use crate::workers::Happened;
 use crate::world::World;
 
 /// Two units, users, and nothing that goes wrong.
 fn calm() -> World {
-    run_calmly(None)
+    run_calmly(2, None)
 }
 
-fn run_calmly(schedule: Option<(Schedule, Vec<u8>)>) -> World {
+fn run_calmly(units: usize, schedule: Option<(Schedule, Vec<u8>)>) -> World {
     let mut random = Random::new(1);
     let drawn = Options::draw(&mut random);
     let options = Options {
-        units: 2,
+        units,
         links: 2,
         preempt: false,
-        priorities: vec![100; 2],
+        priorities: vec![100; units],
         interval: 100 * MS,
         loss: 0,
         duplicate: 0,
@@ -56,7 +57,7 @@ fn settled() -> (World, usize, usize) {
 
 /// A calm run in which both units own sessions, and are not used any more: the primary, and the other unit.
 fn shared() -> (World, usize, usize) {
-    let mut world = run_calmly(Some((Schedule::RoundRobin, vec![1, 1])));
+    let mut world = run_calmly(2, Some((Schedule::RoundRobin, vec![1, 1])));
     world.busy = false;
     world.run_for(world.options.calm());
     let primary = world.units.iter().position(|unit| unit.is_primary());
@@ -327,4 +328,67 @@ fn a_calm_run_passes_every_check() {
     world.busy = false;
     world.run_for(10 * SECOND);
     Checks::at_the_end(&world);
+}
+
+/// Whether a unit ever gave this cause, in this start.
+fn gave(world: &World, unit: usize, cause: impl Fn(&Cause) -> bool) -> bool {
+    let node = world.units[unit].node.as_ref().expect("it runs");
+    node.transitions()
+        .any(|transition| cause(&transition.cause))
+}
+
+#[test]
+fn a_unit_that_hears_of_its_links_before_its_workers_may_say_that_it_recovered() {
+    // Seed 27124: both had changed while its control core hung.
+    let (mut world, primary, other) = settled();
+    world.kill(primary);
+    for link in 0..2 {
+        world.set_carrier(other, link, false);
+    }
+    world.run_for(SECOND);
+    world.pause(other, Pace::Hanging, SECOND);
+    world.set_workers(other, false);
+    for link in 0..2 {
+        world.set_carrier(other, link, true);
+    }
+    world.run_for(2 * SECOND);
+    assert!(gave(&world, other, |cause| *cause == Cause::Recovered));
+    assert!(gave(&world, other, |cause| *cause == Cause::WorkersStopped));
+}
+
+#[test]
+fn a_unit_that_was_stopped_takes_nobodys_silence_for_a_death() {
+    // Seed 24187: it follows a primary that does not hear it, because another unit does; that one leaves and the
+    // primary dies while it hangs.
+    let mut world = run_calmly(3, None);
+    let primary = world.units.iter().position(|unit| unit.is_primary());
+    let primary = primary.expect("one is primary");
+    let (deaf, third) = ((primary + 1) % 3, (primary + 2) % 3);
+    world.network.cuts[deaf][primary].fill(true);
+    world.kill(deaf);
+    world.start(deaf, 0);
+    world.run_for(2 * SECOND);
+    assert!(gave(&world, deaf, |cause| matches!(
+        cause,
+        Cause::PrimaryReported { .. }
+    )));
+    world.kill(primary);
+    world.pause(deaf, Pace::Hanging, SECOND);
+    world.command(third, Command::Leave);
+    world.run_for(2 * SECOND);
+    assert!(gave(&world, deaf, |cause| matches!(
+        cause,
+        Cause::PrimaryUnproven { .. }
+    )));
+}
+
+#[test]
+fn a_role_may_move_while_the_witness_is_slow_by_chance() {
+    // Seed 25007: a fifth of all exchanges took too long, so the primary lost its lease now and then.
+    let (mut world, _, other) = settled();
+    world.disturbed = world.now;
+    world.store.slow = true;
+    for turn in 1..100 {
+        Checks::promoted(&mut world, other, turn * 16);
+    }
 }

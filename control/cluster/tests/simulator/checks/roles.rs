@@ -101,7 +101,7 @@ impl Roles {
 
     /// **No oscillation.**
     fn no_oscillation(world: &mut World) {
-        if world.options.chance() > 0 {
+        if world.options.chance() > 0 || world.store.slow {
             return;
         }
         let roles = &mut world.checks.roles;
