@@ -55,6 +55,9 @@ pub struct Member {
     pub owns: bool,
     /// Where it is reached. Interfaces whose link is down there are left out.
     pub stations: Vec<Station>,
+    /// Where its frames come from: every station that it named, also of an interface whose link was down when it
+    /// spoke last. The link may be up again before the word of it is here.
+    pub sources: Vec<Station>,
 }
 
 /// Which unit gets which new session, and where units are reached.

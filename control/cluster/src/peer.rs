@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use crate::election::Claim;
 use crate::envelope::{Seal, Window};
-use crate::heartbeat::{Heard, Heartbeat};
+use crate::heartbeat::{Heard, Heartbeat, Stations};
 use crate::{Boot, ConfigPart, LinkId, Role, Settings, Time, UnitId, name_key};
 
 /// One start of a peer, and the starts before it.
@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     beaten_at: Time,
     /// The sequence and the peer's link of that copy.
     beaten_by: (u64, LinkId),
+    /// Every station that it named, the newest of each interface.
+    pub(crate) sources: Stations,
     /// While it claims to be primary: since when at the most, which is when it was last heard before.
     pub(crate) primary_since: Time,
     pub(crate) last_heard: Time,
@@ -92,6 +94,7 @@ impl Peer {
             beat_at: now,
             beaten_at: now,
             beaten_by: (0, LinkId(0)),
+            sources: Stations::new(),
             primary_since: Time(0),
             last_heard: now,
             links: (0..links).map(|_| PeerLink::default()).collect(),
@@ -101,8 +104,8 @@ impl Peer {
         }
     }
 
-    /// The same unit after another start: nothing but its past is kept. A start that was never verified is
-    /// no past: it may be live, cut off one way, and this one a recording.
+    /// The same unit after another start: nothing but its past and its stations are kept. A start that was never
+    /// verified is no past: it may be live, cut off one way, and this one a recording.
     pub(crate) fn restarted(
         self: Box<Self>,
         boot: Boot,
@@ -112,6 +115,7 @@ impl Peer {
     ) -> Self {
         let mut fresh = Self::new(self.unit, boot, seal, beat, self.links.len(), now);
         fresh.retired.clone_from(&self.retired);
+        fresh.sources.clone_from(&self.sources);
         if self.verified {
             fresh.keep(self);
         } else {
@@ -244,6 +248,7 @@ impl Peer {
     /// Takes a heartbeat in that is newer than the last one.
     pub(crate) fn said(&mut self, beat: Heartbeat, sequence: u64, now: Time) {
         let (is_first, was_primary) = (self.beat_sequence == 0, self.claims_primary());
+        self.learn_sources(&beat.stations);
         self.beat = beat;
         self.beat_sequence = sequence;
         self.beat_at = now;
@@ -251,6 +256,17 @@ impl Peer {
             self.primary_since = Time(0);
         } else if !was_primary {
             self.primary_since = if self.alive { now } else { self.last_heard };
+        }
+    }
+
+    fn learn_sources(&mut self, stations: &Stations) {
+        for station in stations {
+            let known = &mut self.sources.iter_mut();
+            match known.find(|known| known.interface == station.interface) {
+                Some(known) => *known = *station,
+                // Who names ever other interfaces is believed the first.
+                None => _ = self.sources.try_push(*station),
+            }
         }
     }
 

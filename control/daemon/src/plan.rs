@@ -143,20 +143,19 @@ pub(crate) fn distribution(
     distribution: &cluster::Distribution,
     interfaces: &[Interface],
 ) -> Distribution {
-    let station = |member: &cluster::Member, interface: &Interface| {
-        let key = cluster::name_key(&interface.name);
-        let mut stations = member.stations.iter();
-        stations
-            .find(|station| station.interface == key)
-            .map(|station| station.mac)
+    let by_interface = |stations: &[cluster::Station]| {
+        let mac = |interface: &Interface| {
+            let key = cluster::name_key(&interface.name);
+            let found = stations.iter().find(|station| station.interface == key);
+            found.map(|station| station.mac)
+        };
+        interfaces.iter().map(mac).collect()
     };
     let members = distribution.members.iter().map(|member| Member {
         unit: member.unit.get(),
         owns: member.owns,
-        stations: interfaces
-            .iter()
-            .map(|interface| station(member, interface))
-            .collect(),
+        stations: by_interface(&member.stations),
+        sources: by_interface(&member.sources),
     });
     Distribution {
         pick: match distribution.pick {
@@ -319,7 +318,8 @@ mod tests {
             members: vec![cluster::Member {
                 unit: second,
                 owns: true,
-                stations: vec![station("lan", 1), station("wan", 2)],
+                stations: vec![station("wan", 2)],
+                sources: vec![station("lan", 1), station("wan", 2)],
             }],
         };
         let to = distribution(&from, &interfaces);
@@ -328,7 +328,10 @@ mod tests {
             (Pick::Tuple, &[2, 1, 2][..])
         );
         let last = |id| to.station(2, InterfaceId(id)).map(|mac| mac.0[5]);
-        assert_eq!([last(0), last(1), last(2)], [Some(2), Some(1), None]);
+        assert_eq!([last(0), last(1), last(2)], [Some(2), None, None]);
+        let sources = to.member(2).map(|member| member.sources.as_slice());
+        let named = [2, 1].map(|last| Some(Mac([2, 0, 0, 0, 0, last])));
+        assert_eq!(sources, Some(&[named[0], named[1], None][..]));
         assert!(to.owns(2) && !to.owns(1));
         let key = cluster::name_key("dmz");
         assert_eq!(interface_of(key, &interfaces), Some(InterfaceId(2)));

@@ -71,8 +71,10 @@ pub struct Member {
     pub unit: u8,
     /// True when it may own sessions: those that it has stay with it.
     pub owns: bool,
-    /// Its own MACs by [`InterfaceId`] of this unit; `None` where it has no such interface.
+    /// Its own MACs by [`InterfaceId`] of this unit; `None` where it is not reached.
     pub stations: Vec<Option<Mac>>,
+    /// Likewise the MACs that its frames come from, also where it was not reached when it spoke last.
+    pub sources: Vec<Option<Mac>>,
 }
 
 /// How sessions are distributed over the units.
@@ -118,6 +120,7 @@ mod tests {
             unit,
             owns,
             stations: vec![None, Some(station)],
+            sources: vec![None, Some(station)],
         };
         let distribution = Distribution {
             members: vec![member(1, true), member(2, false)],

@@ -8,6 +8,9 @@ use crate::interface::InterfaceId;
 /// Units have the ids 1 to 16.
 pub(crate) const IDS: usize = 17;
 
+/// MACs by interface and unit.
+type Macs = Box<[[Option<Mac>; IDS]]>;
+
 /// Who owns sessions, and who is where.
 #[derive(Debug)]
 pub(crate) struct Sharing {
@@ -15,8 +18,10 @@ pub(crate) struct Sharing {
     active: bool,
     /// Bit `u`: unit `u` is alive and may own sessions.
     owners: u32,
-    /// The other units' own MACs by interface of this unit, each by id.
-    stations: Box<[[Option<Mac>; IDS]]>,
+    /// Where the other units are reached, by interface of this unit, each by id.
+    stations: Macs,
+    /// Likewise the MACs that their frames come from.
+    sources: Macs,
     /// The unit that passes most of what comes from other units.
     usual: usize,
     /// Slots of each unit, by id.
@@ -31,7 +36,8 @@ impl Sharing {
         duty: Duty,
         interfaces: usize,
     ) -> Self {
-        let mut stations = vec![[None; IDS]; interfaces].into_boxed_slice();
+        let [mut stations, mut sources] =
+            [(); 2].map(|()| vec![[None; IDS]; interfaces].into_boxed_slice());
         let mut owners = 0;
         for member in &distribution.members {
             let id = usize::from(member.unit);
@@ -40,9 +46,8 @@ impl Sharing {
             }
             owners |= u32::from(member.owns) << id;
             if member.unit != unit {
-                for (here, station) in stations.iter_mut().zip(&member.stations) {
-                    here[id] = *station;
-                }
+                enter(&mut stations, id, &member.stations);
+                enter(&mut sources, id, &member.sources);
             }
         }
         let others_own = owners & !(1 << unit) != 0;
@@ -55,6 +60,7 @@ impl Sharing {
             active,
             owners,
             stations,
+            sources,
             usual: if usual < IDS { usual } else { 0 },
             parts: parts(&distribution.slots),
         }
@@ -94,9 +100,16 @@ impl Sharing {
 
     /// True when `mac` is another unit's own.
     pub(crate) fn is_station(&self, mac: Mac, interface: InterfaceId) -> bool {
-        self.stations
+        self.sources
             .get(interface.index())
             .is_some_and(|here| here[self.usual] == Some(mac) || here.contains(&Some(mac)))
+    }
+}
+
+/// Enters where a unit is, by interface.
+fn enter(macs: &mut Macs, id: usize, unit: &[Option<Mac>]) {
+    for (here, mac) in macs.iter_mut().zip(unit) {
+        here[id] = *mac;
     }
 }
 
@@ -128,6 +141,7 @@ mod tests {
             unit,
             owns: unit < 3,
             stations: vec![Some(mac(unit)), None],
+            sources: vec![Some(mac(unit)); if unit < 3 { 1 } else { 2 }],
         };
         Distribution {
             slots: slots.to_vec(),
@@ -145,7 +159,9 @@ mod tests {
         assert_eq!(sharing.station(3, LAN), Some(mac(3)));
         assert_eq!(sharing.owner_station(3, LAN), None, "it may not own");
         assert_eq!(sharing.station(2, WAN), None);
-        assert!(sharing.is_station(mac(3), LAN) && !sharing.is_station(mac(3), WAN));
+        assert!(sharing.is_station(mac(2), LAN) && !sharing.is_station(mac(2), WAN));
+        assert_eq!(sharing.station(3, WAN), None);
+        assert!(sharing.is_station(mac(3), WAN), "its link may be up again");
         assert_eq!([0, 1, 2, 3, 17, 255].map(|unit| sharing.owns(unit)), {
             [false, true, true, false, false, false]
         });

@@ -99,6 +99,7 @@ fn nor_does_one_that_passes_packets_to_other_units() {
         unit: 1,
         owns: true,
         stations: [LAN, WAN].map(|id| Some(units::own_mac(1, id))).to_vec(),
+        sources: [LAN, WAN].map(|id| Some(units::own_mac(1, id))).to_vec(),
     };
     let (allocations, counts) = allocations(Distribution {
         pick: Pick::InTurn,

@@ -120,6 +120,7 @@ impl Node {
             unit: self.settings.unit,
             owns: self.role == Role::Primary || schedule != Schedule::None && self.is_willing(),
             stations: self.stations().to_vec(),
+            sources: self.settings.stations.clone(),
         };
         let heir = self.preparing_for();
         let peers = self.trusted().filter(|peer| peer.beat.newest > 1);
@@ -128,6 +129,7 @@ impl Node {
             owns: heir == Some(peer.unit)
                 || schedule != Schedule::None && self.told.owners & peer.unit.bit() != 0,
             stations: peer.beat.stations.to_vec(),
+            sources: peer.sources.to_vec(),
         });
         let mut members: Vec<Member> = peers.chain([own]).collect();
         members.sort_by_key(|member| member.unit);

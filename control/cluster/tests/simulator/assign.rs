@@ -42,6 +42,12 @@ impl Post {
         members.any(|member| member.unit.get() == unit && member.owns)
     }
 
+    /// Whether frames of a unit are known as such: it is alive, and was reached at some time.
+    fn knows(&self, unit: u8) -> bool {
+        let mut members = self.distribution.members.iter();
+        members.any(|member| member.unit.get() == unit && !member.sources.is_empty())
+    }
+
     /// Whether a unit is alive and can be reached.
     fn is_reached(&self, unit: u8) -> bool {
         let mut members = self.distribution.members.iter();
@@ -66,7 +72,7 @@ impl Workers {
         now: Tick,
         random: &mut Random,
     ) -> Fate {
-        let known = from.is_some_and(|unit| self.reaches(unit.get()));
+        let known = from.is_some_and(|unit| self.post.knows(unit.get()));
         let passed = known && self.mistake != Some(Mistake::PassesTwice);
         let taken = match (self.post.duty, from) {
             (Duty::Idle, _) | (Duty::Owner { .. }, None) => false,

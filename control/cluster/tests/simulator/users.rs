@@ -116,15 +116,29 @@ impl Users {
 
     /// It came through, hidden behind this port. What comes late is not what its ends wait for.
     pub(crate) fn arrived(&mut self, packet: &Packet, port: u16) {
-        let connection = &mut self.connections[usize::from(packet.connection)];
+        let connection = &self.connections[usize::from(packet.connection)];
         if packet.sent != (connection.turn, connection.phase) {
             return;
         }
+        self.give_way(packet.connection, port);
+        let connection = &mut self.connections[usize::from(packet.connection)];
         connection.port = port;
         connection.phase += 1;
         let over = packet.segment.is_some() && connection.phase == LAST_PHASE;
         if over || connection.phase == u8::MAX {
             self.give_up(packet.connection);
+        }
+    }
+
+    /// Two primaries that do not hear each other may hide two connections behind one port. To the server they
+    /// are one, which is now the later.
+    fn give_way(&mut self, later: u16, port: u16) {
+        let same = |other: &u16| other % 2 == later % 2 && *other != later;
+        for other in (0..CONNECTIONS).filter(same) {
+            let connection = &self.connections[usize::from(other)];
+            if connection.phase > 0 && connection.port == port {
+                self.give_up(other);
+            }
         }
     }
 
@@ -166,4 +180,23 @@ impl Connection {
         };
         (direction, Some(segment))
     }
+}
+
+#[test]
+fn two_connections_behind_one_port_are_the_later_one_to_the_server() {
+    // Seed 7886: two primaries had hidden them behind one port, and the answers to one moved the windows of the
+    // other's session.
+    let (mut random, mut users) = (Random::new(1), Users::new(true));
+    let mut begin = |users: &mut Users, number, port| {
+        let packet = users.next_of(number, &mut random);
+        users.arrived(&packet, port);
+    };
+    for (number, port) in [(0, 5), (1, 5), (3, 6), (2, 7)] {
+        begin(&mut users, number, port);
+    }
+    let phases = |users: &Users| [0, 1, 2, 3].map(|number| users.connections[number].phase);
+    assert_eq!(phases(&users), [1; 4], "nobody is in the way of another");
+    begin(&mut users, 5, 6);
+    begin(&mut users, 2, 5);
+    assert_eq!(phases(&users), [0, 1, 2, 0]);
 }

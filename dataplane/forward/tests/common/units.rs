@@ -106,6 +106,7 @@ impl Units {
             unit,
             owns: !self.excused.contains(&unit),
             stations: [LAN, WAN].map(|id| Some(own_mac(unit, id))).to_vec(),
+            sources: [LAN, WAN].map(|id| Some(own_mac(unit, id))).to_vec(),
         });
         let distribution = Arc::new(Distribution {
             pick: self.pick,

@@ -91,6 +91,7 @@ impl Share {
             unit,
             owns: true,
             stations: stations.map(Some).to_vec(),
+            sources: stations.map(Some).to_vec(),
         };
         let distribution = Distribution {
             pick: Pick::InTurn,

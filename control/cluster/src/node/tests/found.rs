@@ -1,11 +1,11 @@
 //! What seeds of the simulator found, each driven by the frames that did it: what a seed runs changes with the
 //! simulator.
 
-use packet::Tuple;
+use packet::{Mac, Tuple};
 use session::{Session, Version};
 
 use super::*;
-use crate::Delta;
+use crate::{Delta, Station};
 
 /// Unit 3 hears unit 2 as primary in term 14.
 fn reports(beat: &mut Heartbeat) {
@@ -193,4 +193,37 @@ fn who_was_away_and_missed_something_does_not_begin_to_own() {
     bench.beat(synced);
     assert!(bench.node.synchronisation().lag(unit(2)).dirty > 0);
     assert!(!owns(&bench));
+}
+
+#[test]
+fn frames_of_a_unit_are_known_by_a_station_whose_link_was_down() {
+    // Seed 7846: its link was up again before the word of it came, and what it passed on was passed on again.
+    let mut bench = Bench::with(Settings {
+        session_sync: true,
+        schedule: Schedule::RoundRobin,
+        ..settings()
+    });
+    let station = |interface, last| Station {
+        interface,
+        mac: Mac([2, 0, 0, 0, 0, last]),
+    };
+    let both = [station(1, 1), station(2, 2)];
+    let told = |bench: &Bench| {
+        let members = &bench.node.distribution().members;
+        let member = members.iter().find(|member| member.unit == unit(2));
+        member.map(|member| (member.stations.clone(), member.sources.clone()))
+    };
+    bench.beat(|beat| beat.stations = both.into_iter().collect());
+    assert_eq!(told(&bench), Some((both.to_vec(), both.to_vec())));
+    bench.beat(|beat| beat.stations = both.into_iter().take(1).collect());
+    assert_eq!(told(&bench), Some((both[..1].to_vec(), both.to_vec())));
+    // It starts anew with another card, and one of its links is down.
+    let later = Boot(PEER_BOOT.0 + (1 << 32));
+    let changed = station(1, 3);
+    bench.idle(100);
+    bench.beat_of(2, later, |beat| {
+        beat.stations = [changed].into_iter().collect();
+    });
+    assert_eq!(bench.node.start_of(unit(2)), Some(later));
+    assert_eq!(told(&bench), Some((vec![changed], vec![changed, both[1]])));
 }
