@@ -367,7 +367,8 @@ impl World {
             }
             Action::Neighbours { .. } => {}
             Action::Announce => self.checks.announced(index),
-            Action::Apply { delta, .. } => {
+            Action::Apply { from, delta } => {
+                Checks::told(self, index, from, &delta);
                 let unit = &mut self.units[index];
                 if unit.workers.command(delta) {
                     self.turn_soon(index);

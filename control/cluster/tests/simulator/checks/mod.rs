@@ -89,6 +89,11 @@ impl Checks {
         self.sessions.pushed(unit, changes);
     }
 
+    /// A unit was told of a change.
+    pub(crate) fn told(world: &mut World, unit: usize, from: UnitId, delta: &Delta) {
+        Sessions::told(world, unit, from.index(), delta);
+    }
+
     pub(crate) fn acknowledged(world: &mut World, unit: usize) {
         Sessions::acknowledged(world, unit);
     }

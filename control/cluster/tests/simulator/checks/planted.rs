@@ -231,18 +231,37 @@ fn something_acknowledged_that_is_removed() {
     Checks::tables_changed(&mut world, other);
 }
 
+/// The primary gives the port of a session that the other unit holds.
+fn give_port_of(world: &mut World, held: Session, primary: usize) {
+    let mut thief = held;
+    thief.tuples[0].src_port += 1_000;
+    let happened = &mut world.units[primary].workers.happened;
+    happened.push(Happened::Opened(thief));
+    Checks::tables_changed(world, primary);
+}
+
 #[test]
 #[should_panic(expected = "gave port")]
 fn a_port_that_is_taken() {
     let (mut world, primary, other) = settled();
     let held = some_session(&world, other);
-    let mut thief = held;
-    thief.tuples[0].src_port += 1_000;
-    world.units[primary]
-        .workers
-        .happened
-        .push(Happened::Opened(thief));
-    Checks::tables_changed(&mut world, primary);
+    give_port_of(&mut world, held, primary);
+}
+
+#[test]
+fn a_port_that_the_primary_cannot_know_of() {
+    // Seed 15135: it was told by a unit from the other side of a split.
+    let (mut world, primary, other) = settled();
+    let held = some_session(&world, other);
+    let away = world.units[primary].node.take();
+    let from = world.units[primary].id;
+    let change = Delta::Upsert {
+        session: held,
+        remaining: 300,
+    };
+    Checks::told(&mut world, other, from, &change);
+    world.units[primary].node = away;
+    give_port_of(&mut world, held, primary);
 }
 
 #[test]
