@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::heartbeat::MAX_TERM;
 use crate::{Boot, Schedule, Station, UnitId, envelope};
 
 /// The secret that all units of a cluster share. Wiped when dropped, never printed.
@@ -115,6 +116,9 @@ pub struct Settings {
     pub key: Key,
     /// This start of the unit.
     pub boot: Boot,
+    /// The highest term that an earlier start of this unit was primary in, below 2²⁴; 0 if there was none. Without
+    /// it, two starts of which nobody tells the later may write sessions in one term.
+    pub last_term: u32,
     /// Its links; a [`LinkId`](crate::LinkId) is a position in this list.
     pub links: Vec<LinkSettings>,
     /// Hash of the parts of the configuration that must be equal on all units.
@@ -176,6 +180,9 @@ pub enum SettingsError {
     #[error("the weights of all links add up to more than 65,535")]
     Weights,
     /// See the message.
+    #[error("last_term is {0}; terms are below {end}", end = MAX_TERM + 1)]
+    LastTerm(u32),
+    /// See the message.
     #[error("{0} traffic interfaces; a unit has at most {max}", max = Settings::MAX_STATIONS)]
     Stations(usize),
     /// See the message.
@@ -215,6 +222,9 @@ impl Settings {
         let total: u64 = self.links.iter().map(|link| u64::from(link.weight)).sum();
         if total > u64::from(u16::MAX) {
             return Err(SettingsError::Weights);
+        }
+        if self.last_term > MAX_TERM {
+            return Err(SettingsError::LastTerm(self.last_term));
         }
         if self.stations.len() > Self::MAX_STATIONS {
             return Err(SettingsError::Stations(self.stations.len()));

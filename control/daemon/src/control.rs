@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use cluster::{LinkId, Node, Time, UnitId};
+use cluster::{LinkId, Node, Settings, Time, UnitId};
 use config::Config;
 use crossbeam::channel::Receiver;
 use dpdk::{Burst, Eal, Port};
@@ -32,6 +32,7 @@ use crate::clock::{Clock, boot, tick};
 use crate::counters::ControlCounters;
 use crate::events::Events;
 use crate::host::Host;
+use crate::last_term::LastTerm;
 use crate::monitor::Monitor;
 use crate::outgoing::Outgoing;
 use crate::silence::Silence;
@@ -111,6 +112,7 @@ pub(crate) struct Control {
     outgoing: Outgoing,
     withheld: Withheld,
     witness: Option<Witness>,
+    last_term: LastTerm,
     strangers: Strangers,
     /// In the order of their links, which follow those of interfaces.
     monitors: Vec<Monitor>,
@@ -142,10 +144,15 @@ impl Control {
         let owner = format!("{unit} {boot} {}", config.unit.name);
         let witness = Witness::start(&config, owner, clock)?;
         let lease = witness.as_ref().map(|witness| Arc::clone(&witness.lease));
+        let (last_term, term) = LastTerm::open(&config.management.socket)?;
         let started = startup::start(&config, clock, lease)?;
         let now = clock.now();
         let macs: Vec<_> = (started.ports.iter().map(|port| Mac(port.mac()))).collect();
-        let node = Node::new(plan::cluster(&config, &macs, unit, boot), now)?;
+        let settings = Settings {
+            last_term: term,
+            ..plan::cluster(&config, &macs, unit, boot)
+        };
+        let node = Node::new(settings, now)?;
         let links: Vec<_> = plan::links(&config)
             .into_iter()
             .map(plan::interface_id)
@@ -182,6 +189,7 @@ impl Control {
             withheld: Withheld::default(),
             outgoing: Outgoing::new(pool, inject, sync_queues),
             witness,
+            last_term,
             strangers: Strangers::none(),
             monitors,
             silence: None,

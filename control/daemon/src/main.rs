@@ -16,6 +16,7 @@ mod control;
 mod counters;
 mod events;
 mod host;
+mod last_term;
 mod management;
 mod metrics;
 mod moment;

@@ -78,6 +78,7 @@ pub(crate) fn cluster(config: &Config, macs: &[Mac], unit: UnitId, boot: Boot) -
         announce_interval: cluster.announce_interval,
         key: Key::new(*cluster.key.bytes()),
         boot,
+        last_term: 0,
         links: links.chain(monitors).collect(),
         config_hash: config.hash(),
         config_parts: config_parts(config),

@@ -50,6 +50,17 @@ fn null_devices_serve() {
 }
 
 #[test]
+fn a_unit_that_was_killed_begins_above_the_term_in_which_it_was_primary() {
+    let (place, setup) = (Place::new(), Setup::of("null", "null"));
+    for term in [15, 31] {
+        let unit = place.start(&setup);
+        unit.wait_primary();
+        let status: Status = unit.client().get(path::STATUS).unwrap();
+        assert_eq!(status.term, term);
+    }
+}
+
+#[test]
 fn devices_by_their_arguments_serve() {
     let setup = Setup::of("vdev:net_null0,size=64", "vdev:net_null1");
     serves(&Place::new(), &setup, "net_null", LinkState::Up);

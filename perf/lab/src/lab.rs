@@ -146,7 +146,7 @@ impl Lab {
             if let Some(process) = unit.process() {
                 process.kill()?;
             }
-            unit.remove_socket();
+            unit.remove_traces();
         }
         self.topology.demolish()?;
         remove_directory(&self.directory)

@@ -253,10 +253,12 @@ impl Unit {
         fs::write(&path, self.render(settings)?).with_context(|| path.display().to_string())
     }
 
-    /// Removes its socket, which a killed unit leaves behind.
-    pub(crate) fn remove_socket(&self) {
-        // It may never have been there.
-        let _ = fs::remove_file(self.socket());
+    /// Removes its socket, which a killed unit leaves behind, and the term that it kept for its next start.
+    pub(crate) fn remove_traces(&self) {
+        // They may never have been there.
+        for file in [self.socket(), self.socket().with_extension("term")] {
+            let _ = fs::remove_file(file);
+        }
     }
 
     fn running(&self) -> Result<ProcessId> {

@@ -201,6 +201,7 @@ impl Node {
             witness: settings.witness.map(|_| Witness::default()),
             listening_until: now + settings.hello_holddown,
             strange_until: Time(0),
+            term: settings.last_term,
             settings,
             now,
             sequence: 0,
@@ -209,7 +210,6 @@ impl Node {
             load: Load::default(),
             role: Role::Candidate,
             role_since: now,
-            term: 0,
             term_from: None,
             primary: None,
             reported_until: Time(0),
@@ -240,7 +240,7 @@ impl Node {
             time: now,
             from: Role::Candidate,
             to: Role::Candidate,
-            term: 0,
+            term: node.term,
             cause: Cause::Started,
         });
         Ok(node)

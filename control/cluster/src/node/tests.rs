@@ -175,6 +175,17 @@ fn a_link_that_heals_moves_nothing_and_one_that_flaps_does_not_count() {
 }
 
 #[test]
+fn a_start_goes_above_the_last_term_of_the_one_before() {
+    let mut bench = Bench::with(Settings {
+        last_term: 15,
+        ..settings()
+    });
+    assert_eq!(bench.sent().term, 15);
+    bench.idle(150);
+    assert_eq!((bench.node.role(), bench.node.term()), (P, 31));
+}
+
+#[test]
 fn a_sitting_primary_goes_above_a_higher_term_that_a_subordinate_knows() {
     let mut bench = Bench::in_role(P);
     bench.pass(50, |beat| beat.term = 40);

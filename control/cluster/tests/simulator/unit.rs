@@ -61,6 +61,8 @@ pub(crate) struct Unit {
     /// Which of the keys it was given. Only units with the same one are a cluster.
     pub(crate) key: u8,
     pub(crate) starts: u64,
+    /// The last term that it was told to serve in, which its driver keeps over starts.
+    pub(crate) last_term: u32,
     /// Frames that nobody has read yet.
     pub(crate) socket: VecDeque<Waiting>,
     /// Counts wakes, so that only the latest counts.
@@ -90,6 +92,7 @@ impl Unit {
             courier: None,
             key: 0,
             starts: 0,
+            last_term: 0,
             socket: VecDeque::new(),
             generation: 0,
             turns: 0,

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{
-    Action, Boot, Command, Key, LinkId, LinkKind, LinkSettings, Node, Schedule, Settings, Station,
-    Time, UnitId, name_key,
+    Action, Boot, Command, Duty, Key, LinkId, LinkKind, LinkSettings, Node, Schedule, Settings,
+    Station, Time, UnitId, name_key,
 };
 use packet::Mac;
 
@@ -354,6 +354,9 @@ impl World {
             }
             Action::Lease(wish) => self.wish(index, wish),
             Action::Duty { duty, term } => {
+                if duty == Duty::Primary {
+                    self.units[index].last_term = term;
+                }
                 let post = &mut self.units[index].workers.post;
                 (post.duty, post.term) = (duty, term);
             }
@@ -447,6 +450,7 @@ impl World {
             announce_count: 3,
             announce_interval: Duration::from_millis(200),
             key: Key::new([key; Key::LEN]),
+            last_term: unit.last_term,
             boot: Boot(seconds << 32 | self.random.within(0..1 << 32)),
             links: links.collect(),
             config_hash: 1,

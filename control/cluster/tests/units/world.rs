@@ -158,6 +158,7 @@ fn settings(id: u8, choice: Choice) -> Settings {
         announce_interval: ms(200),
         key: Key::new([1; 32]),
         boot: Boot(u64::from(id) << 32),
+        last_term: 0,
         links: vec![
             link("sync", LinkKind::Sync, 0),
             link("lan", LinkKind::Monitored, 1),

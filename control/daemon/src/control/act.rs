@@ -59,7 +59,15 @@ impl Control {
     }
 
     /// Publishes what the workers do. A unit that relays still gets what switches send to the virtual MACs.
+    /// What they are primary in is kept first.
     fn take_duty(&mut self, duty: Duty, term: u32, now: Time) {
+        if duty == Duty::Primary
+            && let Err(error) = self.last_term.keep(term)
+        {
+            let message = format!("the term {term} is not kept for the next start: {error}");
+            self.events
+                .record(now, EventLevel::Warning, "last_term", message);
+        }
         let snapshot = self.snapshot.current().with_duty(duty, term);
         self.snapshot.publish(snapshot);
         let receives = matches!(duty, Duty::Primary | Duty::Relay { .. });

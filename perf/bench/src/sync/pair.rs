@@ -431,6 +431,7 @@ fn settings(id: u8, boot: u64) -> Result<Settings> {
         announce_interval: Duration::from_secs(1),
         key: Key::new([1; Key::LEN]),
         boot: Boot(boot),
+        last_term: 0,
         links: vec![LinkSettings {
             name: "sync".to_owned(),
             kind: LinkKind::Sync,

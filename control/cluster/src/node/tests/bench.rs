@@ -58,6 +58,7 @@ pub(in crate::node) fn settings() -> Settings {
         announce_interval: Duration::from_millis(200),
         key: Key::new([1; 32]),
         boot: Boot(5),
+        last_term: 0,
         links: vec![
             link("sync", LinkKind::Sync, 0),
             link("lan", LinkKind::Critical, 1),

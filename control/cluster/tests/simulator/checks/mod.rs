@@ -65,7 +65,6 @@ impl Checks {
     }
 
     pub(crate) fn promoted(world: &mut World, unit: usize, term: u32) {
-        Sessions::promoted(world, unit, term);
         Roles::promoted(world, unit, term);
     }
 

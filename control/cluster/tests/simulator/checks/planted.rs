@@ -123,6 +123,7 @@ fn a_term_that_falls() {
     let (mut world, ..) = settled();
     let mut fresh = calm();
     fresh.kill(0);
+    fresh.units[0].last_term = 0;
     fresh.start(0, 0);
     world.units[0].node = fresh.units[0].node.take();
     Roles::term_never_falls(&mut world, 0);

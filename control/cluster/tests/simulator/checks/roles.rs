@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster::{Boot, Role};
+use cluster::Role;
 
 use super::lease;
 use crate::options::MS;
@@ -18,8 +18,8 @@ const LOOK: u64 = 100 * MS;
 
 #[derive(Debug)]
 pub(crate) struct Roles {
-    /// By term: who was promoted in it, in which starts.
-    promoted: BTreeMap<u32, (usize, Vec<Boot>)>,
+    /// By term: who was promoted in it.
+    promoted: BTreeMap<u32, usize>,
     /// By unit: the highest term of this start.
     terms: Vec<u32>,
     /// By unit: announcements since its promotion.
@@ -65,8 +65,7 @@ impl Roles {
 
     /// Whether a unit was promoted in a term.
     pub(super) fn is_primary_of(&self, unit: usize, term: u32) -> bool {
-        let promoted = self.promoted.get(&term);
-        promoted.is_some_and(|(primary, _)| *primary == unit)
+        self.promoted.get(&term) == Some(&unit)
     }
 
     pub(super) fn announced(&mut self, unit: usize) {
@@ -80,23 +79,14 @@ impl Roles {
             Self::no_oscillation(world);
             world.checks.roles.announced[unit] = 0;
         }
-        let Some(boot) = world.units[unit].boot() else {
-            return;
-        };
-        let promoted = &mut world.checks.roles.promoted;
-        let (first, starts) = promoted.entry(term).or_insert((unit, Vec::new()));
-        assert!(
-            *first == unit,
-            "units {} and {} were both promoted in term {term}",
-            *first + 1,
-            unit + 1
-        );
-        assert!(
-            !starts.contains(&boot),
-            "unit {} was promoted twice in term {term}",
-            unit + 1
-        );
-        starts.push(boot);
+        if let Some(first) = world.checks.roles.promoted.insert(term, unit) {
+            let (first, unit) = (first + 1, unit + 1);
+            assert!(
+                first != unit,
+                "unit {unit} was promoted twice in term {term}"
+            );
+            panic!("units {first} and {unit} were both promoted in term {term}");
+        }
     }
 
     /// **No oscillation.**

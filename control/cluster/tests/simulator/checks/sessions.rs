@@ -31,10 +31,6 @@ pub(super) struct Sessions {
     superseded: Vec<BTreeMap<Tuple, Version>>,
     /// By unit: what others told it that were not synced with its primary. That may not have it yet.
     late: Vec<BTreeMap<Tuple, Version>>,
-    /// A unit was primary in a term again, while others held what an earlier start of it had written in that
-    /// term: it could not know of it. What both wrote has no order, so that neither side's sessions can be
-    /// promised to win.
-    unordered: bool,
 }
 
 impl Sessions {
@@ -49,22 +45,7 @@ impl Sessions {
             ended: BTreeMap::new(),
             superseded: vec![BTreeMap::new(); units],
             late: vec![BTreeMap::new(); units],
-            unordered: false,
         }
-    }
-
-    /// A unit becomes primary in a term.
-    pub(super) fn promoted(world: &mut World, unit: usize, term: u32) {
-        let wrote = |version: &Version| version.term() == term;
-        let others = world
-            .units
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != unit);
-        let known = others
-            .into_iter()
-            .any(|(_, other)| other.node.is_some() && other.workers.contents().values().any(wrote));
-        world.checks.sessions.unordered |= known;
     }
 
     pub(super) fn started(&mut self, unit: usize) {
@@ -86,7 +67,7 @@ impl Sessions {
     /// Notes what each peer that has the same primary acknowledged to this unit, and that it has it.
     pub(super) fn acknowledged(world: &mut World, writer: usize) {
         let told = world.checks.sessions.writers[writer].told.len();
-        if !world.options.session_sync || told == 0 || world.checks.sessions.unordered {
+        if !world.options.session_sync || told == 0 {
             return;
         }
         for index in (0..world.units.len()).filter(|index| *index != writer) {
@@ -191,7 +172,7 @@ impl Sessions {
         }
         let sessions = &world.checks.sessions;
         assert!(
-            sessions.unordered || sessions.is_over(unit, tuple, promised),
+            sessions.is_over(unit, tuple, promised),
             "unit {} acknowledged {tuple:?} in {promised:?} and lost it",
             unit + 1
         );
@@ -200,9 +181,6 @@ impl Sessions {
 
     /// **Nobody's NAT port is used twice.**
     fn port_is_free(world: &World, unit: usize, session: &Session) {
-        if world.checks.sessions.unordered {
-            return;
-        }
         let [original, reply] = &session.tuples;
         for other in (0..world.units.len()).filter(|other| *other != unit) {
             let Some(holder) = world.units[other].workers.get(reply) else {
