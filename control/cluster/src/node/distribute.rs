@@ -5,7 +5,8 @@
 //! workers, is willing (not in maintenance, leaving or handing over), has this unit's configuration, is no
 //! less healthy than this unit and is reached on every traffic interface on which this unit is up. To
 //! begin with it must also be synced, and lack nothing as far as this unit knows; later not, because a change
-//! of the primary makes every unit copy anew, and nobody should lose its sessions for that.
+//! of the primary makes every unit copy anew, and nobody should lose its sessions for that. All who own hear
+//! each other: what an owner tells of its sessions nobody else tells.
 //!
 //! Invariants: a driver is told of members before of the duty that names one; under the schedule `none` no
 //! peer owns anything but a successor that takes over.
@@ -101,7 +102,27 @@ impl Node {
             let holds = synced || before & peer.unit.bit() != 0;
             willing && equal && holds && covers(peer)
         });
-        self.told.owners = able.fold(0, |owners, peer| owners | peer.unit.bit());
+        let mut able: Units<_> = able.map(|peer| (peer.unit, self.heard_by(peer))).collect();
+        // Who owns already goes before who would begin to.
+        able.sort_by_key(|(unit, _)| (before & unit.bit() == 0, *unit));
+        let (mut owners, mut heard_by_all) = (0, u16::MAX);
+        for (unit, hears) in able {
+            if hears & owners == owners && heard_by_all & unit.bit() != 0 {
+                owners |= unit.bit();
+                heard_by_all &= hears;
+            }
+        }
+        self.told.owners = owners;
+    }
+
+    /// The units whose present start a peer hears, as far as they are heard here.
+    fn heard_by(&self, peer: &Peer) -> u16 {
+        let heard = peer.beat.heard.iter();
+        let present = heard.filter(|heard| {
+            let known = self.peer(heard.unit);
+            known.is_some_and(|other| other.boot == heard.boot)
+        });
+        present.fold(0, |units, heard| units | heard.unit.bit())
     }
 
     /// Whether this unit may own sessions, as it tells the others.

@@ -130,6 +130,24 @@ fn an_owner_that_dies_is_replaced_and_one_that_returns_gets_sessions_once_it_is_
 }
 
 #[test]
+fn of_two_that_do_not_hear_each_other_one_owns_and_who_owns_goes_before_who_would_begin() {
+    // Seed 24527: one had ended a session and given its port again, and the other, which had heard nothing of
+    // that, was passed a packet of it and went on with it.
+    let mut world = three(Schedule::RoundRobin);
+    world.cut = Some([1, 2]);
+    world.run(ms(40));
+    assert_eq!(world.units[0].owners(), [1, 2]);
+    world.kill(1);
+    world.run(ms(100));
+    world.restart(1, choice(Schedule::RoundRobin));
+    world.run(ms(2_500));
+    assert_eq!(world.units[0].owners(), [1, 3]);
+    world.cut = None;
+    world.run(ms(100));
+    assert_eq!(world.units[0].owners(), [1, 2, 3]);
+}
+
+#[test]
 fn a_new_primary_keeps_every_owner_that_is_alive_from_its_first_moment() {
     let mut world = three(Schedule::RoundRobin);
     world.kill(0);

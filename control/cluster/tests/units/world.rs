@@ -130,6 +130,8 @@ impl Default for Choice {
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) units: Vec<Unit>,
+    /// Two units that do not hear each other.
+    pub(crate) cut: Option<[usize; 2]>,
     /// On their way: when they arrive, from whom, what.
     frames: Vec<(Time, usize, Vec<u8>)>,
 }
@@ -184,6 +186,7 @@ impl World {
         let mut world = Self {
             now,
             units: Vec::new(),
+            cut: None,
             frames: Vec::new(),
         };
         for (id, choice) in (1..).zip(choices) {
@@ -237,8 +240,10 @@ impl World {
         self.frames = rest;
         let arrived: Vec<(Time, usize, Vec<u8>)> = arrived;
         for (_, from, payload) in arrived {
+            let apart = self.cut.filter(|cut| cut.contains(&from));
+            let reached = |to: usize| to != from && !apart.is_some_and(|cut| cut.contains(&to));
             let others = self.units.iter_mut().enumerate();
-            for (_, unit) in others.filter(|(index, unit)| *index != from && unit.runs) {
+            for (_, unit) in others.filter(|(index, unit)| reached(*index) && unit.runs) {
                 unit.node.handle_frame(LinkId(0), &payload, self.now);
             }
         }
