@@ -13,6 +13,8 @@ use session::{Reader, Session, SessionId, Tick, Timeouts};
 /// All shards at one moment.
 #[derive(Clone)]
 pub(crate) struct Table {
+    /// This unit's id.
+    unit: u8,
     readers: Vec<Reader>,
     timeouts: Timeouts,
     /// By policy: whether the peers need not have its sessions.
@@ -24,6 +26,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(readers: Vec<Reader>, timeouts: Timeouts) -> Self {
         Self {
+            unit: 0,
             readers,
             timeouts,
             private: Arc::default(),
@@ -31,8 +34,9 @@ impl Table {
         }
     }
 
-    /// Learns from `config` which sessions are copied to the peers.
+    /// Learns from `config` whose table it is, and which sessions are copied to the peers.
     pub(crate) fn follow(&mut self, config: &Config) {
+        self.unit = config.unit.id;
         let policies = config.policies.iter();
         self.private = policies
             .map(|policy| policy.durability == Durability::None)
@@ -42,6 +46,12 @@ impl Table {
     /// True for sessions that the peers get: none of what was only handed to one of them.
     pub(crate) fn is_copied(&self, session: &Session) -> bool {
         !session.is_provisional() && self.private.get(usize::from(session.policy)) != Some(&true)
+    }
+
+    /// A session as the peers get it, if they do.
+    fn told(&self, session: &Session) -> Option<Session> {
+        self.is_copied(session)
+            .then(|| session.as_told_by(self.unit))
     }
 
     /// Goes by other idle times; returns those it went by.
@@ -98,10 +108,9 @@ impl Table {
                 version: notice.version,
             });
         }
-        let session = self.get(shard, notice.id)?;
+        let session = self.told(&self.get(shard, notice.id)?)?;
         // Another session may have the slot by now; its own notice follows.
-        let wanted = session.tuples[0] == notice.tuple && self.is_copied(&session);
-        wanted.then(|| Delta::Upsert {
+        (session.tuples[0] == notice.tuple).then(|| Delta::Upsert {
             remaining: self.remaining(&session),
             session,
         })
@@ -126,15 +135,14 @@ impl SessionSource for Table {
     }
 
     fn read(&self, shard: u16, slot: u32) -> Option<(Session, u32)> {
-        let session = self.get(shard, SessionId(slot))?;
-        self.is_copied(&session)
-            .then(|| (session, self.remaining(&session)))
+        let session = self.told(&self.get(shard, SessionId(slot))?)?;
+        Some((session, self.remaining(&session)))
     }
 
     fn scan(&self, shard: u16, slots: Range<u32>, show: &mut dyn FnMut(u32, &Session)) {
         if let Some(reader) = self.readers.get(usize::from(shard)) {
             reader.scan(slots.start, slots.end - slots.start, |id, session| {
-                if self.is_copied(&session) {
+                if let Some(session) = self.told(&session) {
                     show(id.0, &session);
                 }
             });
@@ -144,8 +152,8 @@ impl SessionSource for Table {
     fn find(&self, original: &Tuple) -> Option<(Session, u32)> {
         self.readers.iter().find_map(|reader| {
             let (_, session) = reader.lookup(original)?;
-            (session.tuples[0] == *original && self.is_copied(&session))
-                .then(|| (session, self.remaining(&session)))
+            let session = self.told(&session)?;
+            (session.tuples[0] == *original).then(|| (session, self.remaining(&session)))
         })
     }
 }
@@ -179,5 +187,44 @@ mod tests {
         assert!(table.read(0, copied.0).is_some());
         assert!(table.find(&copied.1).is_some());
         assert_eq!(table.len(), 2, "operators see both");
+    }
+
+    #[test]
+    fn peers_see_a_session_that_was_only_handed_to_its_owner_as_this_units() {
+        let mut shard = Shard::new(Settings::new(16), Memory::Plain).unwrap();
+        let [client, server] = [100, 200].map(|host| Ipv4Addr::new(192, 0, 2, host));
+        let original = Tuple::v4(client, 1_000, server, 53, 17);
+        let session = Session {
+            tuples: [original, original.reversed()],
+            version: Version(1),
+            state: State::Replied,
+            owner: 2,
+            ..Session::default()
+        };
+        let id = shard.insert(session, Tick(0)).unwrap().id;
+        let mut table = Table::new(vec![shard.reader()], Timeouts::default());
+        table.unit = 1;
+        let told = |table: &Table| {
+            let mut scanned = Vec::new();
+            table.scan(0, id.0..id.0 + 1, &mut |_, session| {
+                scanned.push(session.owner)
+            });
+            let read = table.read(0, id.0).map(|(session, _)| session.owner);
+            let found = table.find(&original).map(|(session, _)| session.owner);
+            assert_eq!((read, found), (Some(scanned[0]), Some(scanned[0])));
+            scanned[0]
+        };
+        assert_eq!(told(&table), 2);
+        let hit = shard.lookup(&original).unwrap();
+        shard.assign(hit, 3);
+        assert_eq!(told(&table), 1);
+        assert_eq!(shard.owner(hit), 3, "it gets the packets");
+        let adopted = Session {
+            version: Version(2),
+            owner: 3,
+            ..session
+        };
+        shard.apply(&adopted, 300, Tick(0));
+        assert_eq!(told(&table), 3);
     }
 }

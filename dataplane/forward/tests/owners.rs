@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use common::frames::{self, ACK, FIN, Ip, NO_SEGMENT, SYN, USUAL, macs, sound};
 use common::units::{Site, Units, own_mac, to_unit};
 use common::*;
-use forward::{InterfaceId, Pick, Policy, PolicyAction};
+use forward::{InterfaceId, Pick, Policy, PolicyAction, TableCommand};
 use packet::{Mac, Tuple};
 use session::State;
 
@@ -368,6 +368,44 @@ fn sessions_of_a_unit_in_maintenance_move_as_they_are() {
     units.settle();
     let owners = [1, 2, 3].map(|unit| units.session(unit, &tuple).unwrap().owner);
     assert_eq!(owners, [3; 3]);
+}
+
+#[test]
+fn who_hands_a_session_on_answers_for_it_until_the_new_owner_tells() {
+    let mut units = Units::new(Site {
+        workers: vec![1, 1, 1],
+        pick: Pick::InTurn,
+        slots: vec![2],
+        policies: vec![masquerade()],
+    });
+    let [aged, restated] = [4_000, 4_001].map(udp_tuple);
+    for tuple in [aged, restated] {
+        units.through(LAN, &frames::udp(LAN, &tuple, b"x"), WAN);
+    }
+    units.settle();
+    units.excused = vec![2];
+    units.slots = vec![3];
+    units.publish(TERM);
+    for tuple in [aged, restated] {
+        units.send(LAN, &frames::udp(LAN, &tuple, b"x"));
+        units.unit(1).turn();
+        assert_eq!(units.unit(1).sent(LAN).len(), 1, "and lost on its way");
+        let handed = units.session(1, &tuple).unwrap();
+        assert_eq!((handed.owner, handed.as_told_by(1).owner), (3, 1));
+    }
+    let restate = TableCommand::Restate(restated);
+    units.unit(1).control[0].commands.push(restate).unwrap();
+    units.run();
+    units.settle();
+    let owners = [1, 2, 3].map(|unit| units.session(unit, &restated).unwrap().owner);
+    assert_eq!(owners, [1; 3], "it is told as its own");
+    assert_eq!(units.session(1, &aged).unwrap().owner, 3);
+    units.pass(301);
+    units.run();
+    units.settle();
+    for unit in [1, 2, 3] {
+        assert!(units.session(unit, &aged).is_none(), "unit {unit}");
+    }
 }
 
 #[test]

@@ -79,6 +79,8 @@ impl Hot {
 
     /// Original half, local to this table: the session's time was restarted once after its owner died.
     const REPRIEVED: u32 = 1 << 31;
+    /// Original half, local to this table: its owner has not told of the session since it got it here.
+    const ASSIGNED: u32 = 1 << 30;
     /// Original half: where the options of each side begin.
     const OPTIONS_SHIFT: [u32; 2] = [16, 22];
     const SCALE: u32 = 0x0f;
@@ -111,7 +113,7 @@ impl Hot {
     }
 
     fn with_options(self, windows: &[Window; 2], sides: &[TcpSide; 2]) -> Self {
-        let mut word = self.0 & (Self::COMMON | Self::REPRIEVED);
+        let mut word = self.0 & (Self::COMMON | Self::REPRIEVED | Self::ASSIGNED);
         for ((shift, window), side) in Self::OPTIONS_SHIFT.into_iter().zip(windows).zip(sides) {
             let sack = if side.sack { Self::SACK } else { 0 };
             let wide = if window.wide { Self::WIDE } else { 0 };
@@ -383,11 +385,11 @@ impl Entry {
         self.original.touch(now);
     }
 
-    /// Makes `unit` the owner, and changes nothing else.
-    pub(crate) fn set_owner(&self, unit: u8) {
+    /// Makes `unit` the owner, which was not told by any unit, and changes nothing else.
+    pub(crate) fn assign(&self, unit: u8) {
         let [original, reply] = [&self.original, &self.reply].map(|half| half.hot().owned_by(unit));
         self.sequence.write(|| {
-            self.original.set_hot(original);
+            self.original.set_hot(Hot(original.0 | Hot::ASSIGNED));
             self.reply.set_hot(reply);
         });
     }
@@ -459,6 +461,7 @@ impl Entry {
             policy: self.reply.hot().policy(),
             tcp: self.tcp(hot),
             last_seen: self.last_seen(),
+            assigned: hot.0 & Hot::ASSIGNED != 0,
         })
     }
 

@@ -296,6 +296,9 @@ pub struct Session {
     pub tcp: [TcpSide; 2],
     /// When the last packet was seen. Local to a unit: on the wire travels the remaining time.
     pub last_seen: Tick,
+    /// Local to a unit: this one handed it to its owner, which has told nothing of it yet and may never have
+    /// heard of it. See [`Session::as_told_by`].
+    pub assigned: bool,
 }
 
 impl Session {
@@ -305,5 +308,15 @@ impl Session {
     #[must_use]
     pub const fn is_provisional(&self) -> bool {
         self.version.0 == Version::PROVISIONAL.0
+    }
+
+    /// The session as `unit` tells its peers of it. An owner has the last word on its sessions, also that it has
+    /// none: so one that was only handed to its owner is told as that of the unit which handed it, and holds it.
+    #[must_use]
+    pub const fn as_told_by(mut self, unit: u8) -> Self {
+        if self.assigned {
+            (self.owner, self.assigned) = (unit, false);
+        }
+        self
     }
 }

@@ -240,10 +240,10 @@ impl Shard {
     }
 
     /// Notes that `unit` owns the session from now on, which no peer has to hear of from here: the new
-    /// owner will tell.
+    /// owner will tell. Until then the session is [assigned](Session::assigned).
     pub fn assign(&mut self, hit: Hit, unit: u8) {
         let before = self.owner(hit);
-        self.entry(hit.id()).set_owner(unit);
+        self.entry(hit.id()).assign(unit);
         self.count_owner(before, unit);
     }
 

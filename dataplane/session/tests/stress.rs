@@ -60,6 +60,7 @@ fn session(i: u32, version: u64) -> Session {
         policy: u16::try_from(word(22) % 65_536).unwrap(),
         tcp: [side(1), side(8)],
         last_seen: NOW,
+        assigned: word(23) % 2 == 0,
     }
 }
 

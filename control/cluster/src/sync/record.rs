@@ -291,6 +291,7 @@ fn take_session(body: &mut Reader<'_>) -> Result<(Session, u32), Malformed> {
         policy,
         tcp,
         last_seen: Tick(0),
+        assigned: false,
     };
     Ok((session, remaining))
 }

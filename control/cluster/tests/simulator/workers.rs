@@ -145,10 +145,11 @@ impl Workers {
         usize::from(original.src_port) % self.shards.len()
     }
 
-    /// The session that has this tuple in either direction. What was only handed to another unit is none.
+    /// The session that has this tuple in either direction, as peers are told of it. What was only handed to
+    /// another unit is none.
     pub(crate) fn get(&self, tuple: &Tuple) -> Option<Session> {
         let found = self.readers.iter().find_map(|reader| reader.lookup(tuple));
-        let session = found.map(|(_, session)| session);
+        let session = found.map(|(_, session)| session.as_told_by(self.unit));
         session.filter(|session| !session.is_provisional())
     }
 
@@ -278,12 +279,15 @@ impl Workers {
             let Self {
                 unit, post, shards, ..
             } = self;
-            let decide = |session: &Session| match (post.duty, session.owner == *unit) {
-                _ if session.is_provisional() => Ageing::Normal,
-                (Duty::Primary, true) => Ageing::Normal,
-                (Duty::Owner { .. }, true) if post.owns(*unit) => Ageing::Normal,
-                (Duty::Primary, false) if !post.owns(session.owner) => Ageing::Adopt,
-                _ => Ageing::Defer,
+            let decide = |session: &Session| {
+                let owner = session.as_told_by(*unit).owner;
+                match (post.duty, owner == *unit) {
+                    _ if session.is_provisional() => Ageing::Normal,
+                    (Duty::Primary, true) => Ageing::Normal,
+                    (Duty::Owner { .. }, true) if post.owns(*unit) => Ageing::Normal,
+                    (Duty::Primary, false) if !post.owns(owner) => Ageing::Adopt,
+                    _ => Ageing::Defer,
+                }
             };
             let mut expired = Vec::new();
             shards[shard].age(now, 64, decide, |_, session| expired.push(session));
@@ -329,7 +333,7 @@ impl Workers {
                         let same =
                             session.filter(|now| now.tuples[0] == tuple && !now.is_provisional());
                         same.map(|session| Delta::Upsert {
-                            session,
+                            session: session.as_told_by(self.unit),
                             remaining: TIMEOUTS.remaining(&session, now),
                         })
                     }
@@ -386,7 +390,7 @@ impl Workers {
         let (shard, term) = (self.home(tuple), self.post.term);
         let table = &mut self.shards[shard];
         if let Some(hit) = table.lookup(tuple)
-            && table.owner(hit) == self.unit
+            && table.session(hit.id()).as_told_by(self.unit).owner == self.unit
         {
             table.adopt(hit.id(), self.unit, term, now);
             self.report(shard, hit.id());
@@ -440,7 +444,8 @@ impl SessionSource for Source<'_> {
     fn read(&self, shard: u16, slot: u32) -> Option<(Session, u32)> {
         let session = self.workers.readers[usize::from(shard)].get(SessionId(slot))?;
         (!session.is_provisional()).then_some(())?;
-        Some((session, TIMEOUTS.remaining(&session, self.now)))
+        let remaining = TIMEOUTS.remaining(&session, self.now);
+        Some((session.as_told_by(self.workers.unit), remaining))
     }
 
     fn find(&self, original: &Tuple) -> Option<(Session, u32)> {

@@ -365,6 +365,7 @@ fn any_session() -> impl Strategy<Value = Session> {
                 policy,
                 tcp: tcp.map_or_else(Default::default, |(a, b)| [a, b]),
                 last_seen: Tick(0),
+                assigned: false,
             },
         )
 }

@@ -221,7 +221,12 @@ impl<P: PortIo> Core<P> {
     /// Tells a session of this unit in a newer version.
     fn restate(&mut self, scene: &Scene<'_>, tuple: &Tuple) {
         if let Some(hit) = self.shard.lookup(tuple)
-            && self.shard.owner(hit) == scene.snapshot.unit
+            && self
+                .shard
+                .session(hit.id())
+                .as_told_by(scene.snapshot.unit)
+                .owner
+                == scene.snapshot.unit
         {
             // It is no provisional one: these have no owner here.
             let _ = self.adopt(scene, hit.id());
@@ -244,12 +249,15 @@ impl<P: PortIo> Core<P> {
             return;
         }
         // An owner is responsible for its sessions, and the primary for those of the dead as well.
-        let decide = |session: &Session| match (snapshot.duty, session.owner == snapshot.unit) {
-            _ if session.is_provisional() => Ageing::Normal,
-            (Duty::Primary, true) => Ageing::Normal,
-            (Duty::Owner { .. }, true) if snapshot.sharing().owns(session.owner) => Ageing::Normal,
-            (Duty::Primary, false) if !snapshot.sharing().owns(session.owner) => Ageing::Adopt,
-            _ => Ageing::Defer,
+        let decide = |session: &Session| {
+            let owner = session.as_told_by(snapshot.unit).owner;
+            match (snapshot.duty, owner == snapshot.unit) {
+                _ if session.is_provisional() => Ageing::Normal,
+                (Duty::Primary, true) => Ageing::Normal,
+                (Duty::Owner { .. }, true) if snapshot.sharing().owns(owner) => Ageing::Normal,
+                (Duty::Primary, false) if !snapshot.sharing().owns(owner) => Ageing::Adopt,
+                _ => Ageing::Defer,
+            }
         };
         let Self {
             rings, counters, ..

@@ -125,6 +125,7 @@ impl Shard {
             version: self.next_version(term),
             flags: session.flags.with(relearn),
             last_seen: now,
+            assigned: false,
             ..session
         };
         self.replace(id, &adopted, &self.entry(id).keys());

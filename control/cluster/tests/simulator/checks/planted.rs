@@ -343,6 +343,32 @@ fn connections_of_a_calm_run_go_on_whoever_dies() {
 }
 
 #[test]
+fn a_session_that_is_handed_to_who_never_heard_of_it_is_kept() {
+    // Seed 22182: the new owner had been away when the session began, and had all units remove it when it was told
+    // that it owned it.
+    let (mut world, primary, other) = shared();
+    let handed = owned(&world, primary, world.units[primary].id.get()).expect("it owns some");
+    let tuple = handed.tuples[0];
+    let owner = world.units[other].id.get();
+    for (unit, removes) in [(primary, false), (other, true)] {
+        let workers = &mut world.units[unit].workers;
+        let home = workers.home(&tuple);
+        let shard = &mut workers.shards[home];
+        let hit = shard.lookup(&tuple).expect("it is there");
+        if removes {
+            shard.remove(hit.id());
+        } else {
+            shard.assign(hit, owner);
+        }
+    }
+    assert_eq!(world.units[other].workers.get(&tuple), None);
+    world.run_for(world.options.calm());
+    let versions = [primary, other].map(|unit| world.units[unit].workers.version(&tuple));
+    assert_eq!(versions, [Some(handed.version); 2]);
+    Checks::at_the_end(&world);
+}
+
+#[test]
 fn a_calm_run_passes_every_check() {
     let (mut world, ..) = settled();
     world.busy = false;

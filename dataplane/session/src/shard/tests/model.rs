@@ -336,6 +336,7 @@ fn step(shard: &mut Shard, model: &mut Model, now: &mut Tick, operation: Operati
             let mut session = model.held[at].session;
             session.version = model.next_version();
             (session.owner, session.last_seen) = (unit, *now);
+            session.assigned = false;
             if !matches!(session.state, State::Unreplied | State::Replied) {
                 let relearn = Flags::RELEARN_ORIGINAL | Flags::RELEARN_REPLY;
                 session.flags = session.flags.with(relearn);
@@ -349,7 +350,8 @@ fn step(shard: &mut Shard, model: &mut Model, now: &mut Tick, operation: Operati
             };
             let hit = Hit::new(id_of(shard, model, at), Direction::Original);
             shard.assign(hit, unit);
-            model.held[at].session.owner = unit;
+            let session = &mut model.held[at].session;
+            (session.owner, session.assigned) = (unit, true);
         }
         Operation::Apply {
             draft,
