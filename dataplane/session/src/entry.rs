@@ -295,7 +295,8 @@ impl Entry {
         let rewrites = Rewrite::of(keys);
         let common = Hot(Hot::common(session, rewrites.is_some()));
         let windows = Window::both(&session.tcp);
-        let hot = common.with_options(&windows, &session.tcp);
+        let assigned = if session.assigned { Hot::ASSIGNED } else { 0 };
+        let hot = Hot(common.0 | assigned).with_options(&windows, &session.tcp);
         let reply_hot = Hot(common.0 | u32::from(session.policy) << Hot::POLICY_SHIFT);
         let [rewrite, reply_rewrite] = match rewrites {
             Some([original, reply]) => [Some(original), Some(reply)],

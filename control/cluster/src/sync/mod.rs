@@ -330,6 +330,7 @@ impl Sync {
             want.flush = None;
         }
         self.withdraw_target(unit);
+        self.stand_in_for(unit);
         self.inherit(unit);
         if self.primary == Some(self.settings.unit) {
             self.drop_want(unit);

@@ -6,7 +6,7 @@ use super::peer::Peer;
 use super::record::{Record, take_record};
 use super::{Event, Malformed, Output, Sync};
 use crate::range::bucket_of;
-use crate::{Boot, Delta, SessionSource, UnitId, range_of};
+use crate::{Boot, Delta, RangeSet, SessionSource, UnitId, range_of};
 
 /// Multiple of the settling time for which a unit has been whole before it knows what it owns: longer than
 /// any change needs to its table.
@@ -301,6 +301,31 @@ impl Sync {
     fn suspect(&mut self, range: u8) {
         self.suspect.insert(range);
         self.suspect_since = self.suspect_since.min(self.now);
+    }
+
+    /// An owner is dead. What it had told and another unit missed, which was away then, nobody but those that
+    /// heard it can tell: beyond the last segments that one lacks no one knows what.
+    pub(super) fn stand_in_for(&mut self, dead: UnitId) {
+        let Some(peer) = self.peers[dead.index()].as_deref() else {
+            return;
+        };
+        let (live, now) = (self.live, self.now);
+        let lacks = |unit: UnitId| {
+            peer.streams.iter().any(|stream| {
+                // What is retained is passed on, to those that are up.
+                let retained = stream.retained.front().map(|(number, _)| *number);
+                let passed_on = retained.filter(|_| live & unit.bit() != 0);
+                let first = passed_on.unwrap_or(stream.applied() + 1);
+                stream.heard[unit.index()] + 1 < first
+            })
+        };
+        let others = UnitId::all().filter(|unit| *unit != dead && self.many_writers);
+        let lacking: Vec<UnitId> = others.filter(|unit| lacks(*unit)).collect();
+        for unit in lacking {
+            if let Some(peer) = self.peers[unit.index()].as_deref_mut() {
+                peer.soil(&RangeSet::ALL, now);
+            }
+        }
     }
 
     /// Queues what a unit that is dead, or was primary, sent last and another survivor is not known to have.

@@ -188,3 +188,39 @@ fn a_successor_that_was_away_is_given_everything() {
     b.sync.primary(Some(unit(3)), 2, now);
     assert_eq!(b.sync.lag(unit(3)).dirty, 256);
 }
+
+#[test]
+fn what_a_dead_owner_told_while_another_was_away_is_made_up_for() {
+    // Seed 32743: the owner would have told it when it came back. So it was promoted without, and what it did not
+    // hold was removed everywhere.
+    for away in [true, false] {
+        let (mut a, mut b, mut now) = pair();
+        let mut c = Unit::new(3);
+        b.sync.many_writers(true);
+        b.meets(3);
+        c.meets(1);
+        c.meets(2);
+        if away {
+            b.sync.peer_down(c.id);
+        }
+        open_five(&mut a);
+        for _ in 0..500 {
+            now = now + Duration::from_millis(1);
+            for frame in a.turn(now) {
+                b.sync.handle(a.id, &frame, now).unwrap();
+                if !away {
+                    c.sync.handle(a.id, &frame, now).unwrap();
+                }
+            }
+            for frame in c.turn(now) {
+                b.sync.handle(c.id, &frame, now).unwrap();
+            }
+            for frame in b.turn(now) {
+                a.sync.handle(b.id, &frame, now).unwrap();
+            }
+        }
+        assert_eq!(b.sync.lag(c.id).dirty, 0);
+        b.sync.peer_down(a.id);
+        assert_eq!(b.sync.lag(c.id).dirty, if away { 256 } else { 0 });
+    }
+}

@@ -424,6 +424,7 @@ impl<P: PortIo> Core<P> {
             policy: opening.policy,
             tcp: [TcpSide::NOTHING; 2],
             last_seen: scene.now.tick,
+            assigned: false,
         };
         if newcomer.kind == Kind::Tcp {
             let syn = self.segment(newcomer.position);

@@ -49,7 +49,7 @@ prop_compose! {
 prop_compose! {
     fn session()(
         tuples in [tuple(), tuple()], version: u64, state in 0_u8..8, flags in 0_u8..64,
-        owner in 0_u8..=16, policy: u16, tcp in [side(), side()], last_seen: u32,
+        owner in 0_u8..=16, policy: u16, tcp in [side(), side()], last_seen: u32, assigned: bool,
     ) -> Session {
         Session {
             tuples,
@@ -60,6 +60,7 @@ prop_compose! {
             policy,
             tcp,
             last_seen: Tick(last_seen),
+            assigned,
         }
     }
 }
