@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::checksum::{self, fold_three};
+use crate::checksum;
 use crate::{Malformed, Tuple, ethernet, ipv4, tcp};
 
 /// Start of the IPv4 header.
@@ -21,8 +21,8 @@ const L4: u16 = L3 + ipv4::HEADER_LEN;
 /// Bits of the fragment word that only fragments have.
 const FRAGMENTED: u16 = ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK;
 /// What a lower TTL adds to the sum over a header: `~m + m'` of the word that holds it, whatever
-/// the word was (RFC 1624 equation 3).
-const ONE_HOP_LESS: u32 = 0xfeff;
+/// the word was (RFC 1624 equation 3), as on the wire.
+const ONE_HOP_LESS: u16 = u16::from_be(0xfeff);
 
 /// Everything of a plain frame up to the ports and what follows them in UDP.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -37,13 +37,13 @@ struct Head {
     fragment: U16,
     ttl: u8,
     protocol: u8,
-    checksum: U16,
+    checksum: [u8; 2],
     addresses: [u8; 8],
     ports: [u8; 4],
     /// Of UDP; of TCP, the upper half of the sequence number.
     udp_len: U16,
     /// Of UDP; of TCP, the lower half of the sequence number.
-    udp_checksum: U16,
+    udp_checksum: [u8; 2],
 }
 
 const HEAD_LEN: usize = 42;
@@ -143,13 +143,11 @@ impl Plain {
         if !plain {
             return None;
         }
-        let payload = total_len.wrapping_sub(ipv4::HEADER_LEN);
         let tcp_flags = match head.protocol {
             ipv4::PROTOCOL_UDP => {
                 let len = head.udp_len.get();
-                let sound =
-                    (len >= crate::udp::HEADER_LEN) & (len <= payload) & (total_len >= L4 - L3 + 8);
-                sound.then_some(0)
+                let within = u32::from(len) + u32::from(ipv4::HEADER_LEN) <= u32::from(total_len);
+                ((len >= crate::udp::HEADER_LEN) & within).then_some(0)
             }
             ipv4::PROTOCOL_TCP => sound_tcp_flags(frame, total_len),
             _ => None,
@@ -227,7 +225,8 @@ pub struct Leaving {
     pub stations: ethernet::Stations,
     /// From whom to whom.
     pub ends: Ends,
-    /// `~m + m'` summed over the words of the addresses and folded (RFC 1624 equation 3).
+    /// `~m + m'` summed over the words of the addresses and folded (RFC 1624 equation 3): two bytes as
+    /// on the wire, native-endian.
     pub header_delta: u16,
     /// The same over addresses and ports.
     pub transport_delta: u16,
@@ -242,20 +241,19 @@ pub fn rewrite(frame: &mut [u8], plain: &Plain, to: &Leaving) {
     };
     head.stations = to.stations;
     head.ttl = head.ttl.wrapping_sub(1);
-    let header = u32::from(!head.checksum.get()) + u32::from(to.header_delta) + ONE_HOP_LESS;
-    head.checksum.set(!fold_three(header));
+    let header = !u16::from_ne_bytes(head.checksum);
+    let header = checksum::add(checksum::add(header, to.header_delta), ONE_HOP_LESS);
+    head.checksum = (!header).to_ne_bytes();
     head.addresses = to.ends.addresses;
     head.ports = to.ends.ports;
-    let delta = u32::from(to.transport_delta);
+    let corrected = |old: u16| !checksum::add(!old, to.transport_delta);
     if plain.protocol == ipv4::PROTOCOL_UDP {
-        let old = head.udp_checksum.get();
+        let old = u16::from_ne_bytes(head.udp_checksum);
         if old != 0 {
-            let new = !fold_three(u32::from(!old) + delta);
-            head.udp_checksum.set(checksum::nonzero(new));
+            head.udp_checksum = checksum::nonzero(corrected(old)).to_ne_bytes();
         }
     } else if let Some(field) = rest.get_mut(8..10).and_then(|f| f.first_chunk_mut::<2>()) {
-        let old = u16::from_be_bytes(*field);
-        *field = (!fold_three(u32::from(!old) + delta)).to_be_bytes();
+        *field = corrected(u16::from_ne_bytes(*field)).to_ne_bytes();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is done to every IPv4 packet of one direction of a session, worked out when it is stored.
 
-use packet::{checksum, ipv4};
+use packet::checksum::fold;
+use packet::ipv4;
 
 use crate::key::{Key, high, low, reverse_addresses, reverse_ports};
 
@@ -24,12 +25,12 @@ impl Path {
 
 /// How the IPv4 packets of one direction leave.
 ///
-/// **Checksums.** A delta is the one's complement sum, over all words that change, of `~m + m'`, words
-/// and sum being numbers in network order as everywhere in [`packet::checksum`]. After RFC 1624,
-/// equation 3, with [`packet::checksum::fold`],
+/// **Checksums.** A delta is the one's complement sum, over all words that change, of `~m + m'`: two
+/// bytes as on the wire, native-endian. After RFC 1624, equation 3, with [`packet::checksum::add`], and
+/// the checksums in the same order,
 ///
 /// ```text
-/// new = !fold(u64::from(!old) + u64::from(delta))
+/// new = !add(!old, delta)
 /// ```
 ///
 /// A session that changes nothing has deltas of zero, which leave every checksum as it is. For UDP, a
@@ -83,11 +84,11 @@ impl Rewrite {
         let of_addresses = difference(low(key.addresses()), low(addresses))
             + difference(high(key.addresses()), high(addresses));
         let of_ports = difference(key.ports(), ports);
-        rewrite.header_delta = delta(of_addresses);
+        rewrite.header_delta = fold(of_addresses);
         rewrite.transport_delta = match key.protocol() {
-            ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => delta(of_addresses + of_ports),
+            ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => fold(of_addresses + of_ports),
             // The identifier stands on the side that asked; the other port is zero.
-            ipv4::PROTOCOL_ICMP if key.ports() != ports => delta(of_ports),
+            ipv4::PROTOCOL_ICMP if key.ports() != ports => fold(of_ports),
             _ => 0,
         };
         rewrite
@@ -122,11 +123,6 @@ impl Rewrite {
 /// `~m + m'` of two words at once, in whatever order their bytes stand.
 const fn difference(old: u32, new: u32) -> u64 {
     !old as u64 + new as u64
-}
-
-/// A sum over words that stand as on the wire, as a number (RFC 1071 section 2 (B)).
-const fn delta(sum: u64) -> u16 {
-    u16::from_be(checksum::fold(sum))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -47,8 +47,8 @@ fn leaving(from: &Tuple, to: &Tuple) -> Leaving {
     let mut out = Leaving {
         stations: ethernet::Stations::new(Mac([2, 0, 0, 0, 0, 8]), Mac([2, 0, 0, 0, 0, 9])),
         ends: Ends::default(),
-        header_delta: fold(addresses),
-        transport_delta: fold(addresses + ports),
+        header_delta: fold(addresses).to_be(),
+        transport_delta: fold(addresses + ports).to_be(),
     };
     out.ends.addresses[..4].copy_from_slice(&new[0].octets());
     out.ends.addresses[4..].copy_from_slice(&new[1].octets());

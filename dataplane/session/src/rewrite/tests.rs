@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
-use packet::{Kind, Tuple, parse, translate};
+use packet::{Kind, Tuple, checksum, parse, translate};
 
 use super::*;
 
@@ -83,9 +83,8 @@ fn frame(tuple: &Tuple, payload: &[u8], sum: Sum) -> Vec<u8> {
 /// What the documentation of [`Rewrite`] says.
 fn apply(frame: &mut [u8], protocol: u8, rewrite: &Rewrite) {
     let correct = |field: &mut [u8], delta: u16| {
-        let old = u16::from_be_bytes([field[0], field[1]]);
-        let new = !checksum::fold(u64::from(!old) + u64::from(delta));
-        field.copy_from_slice(&new.to_be_bytes());
+        let old = u16::from_ne_bytes([field[0], field[1]]);
+        field.copy_from_slice(&(!checksum::add(!old, delta)).to_ne_bytes());
     };
     frame[26..34].copy_from_slice(&rewrite.addresses.to_ne_bytes());
     correct(&mut frame[24..26], rewrite.header_delta);
