@@ -25,15 +25,15 @@ pub(crate) struct Batch {
     pub(crate) keys: [Key; CAPACITY],
     /// Where their sessions are being looked for.
     pub(crate) search: Search,
-    /// Sessions found.
+    /// Sessions found, of packets that do not leave as soon as theirs is.
     pub(crate) hits: [Option<Hit>; CAPACITY],
     /// Positions of packets for which none was found, as bits.
     pub(crate) misses: u64,
-    /// Positions of plain packets, as bits.
-    plain: u64,
+    /// Positions of packets that are not plain, as bits: nearly none.
+    general: u64,
     /// Positions of packets that were plain until they began their session, as bits: it knows of them.
     begun: u64,
-    /// What those say.
+    /// What plain packets say.
     pub(crate) plains: [Plain; CAPACITY],
     /// What is in the others.
     pub(crate) layouts: [Layout; CAPACITY],
@@ -86,7 +86,7 @@ impl Batch {
             search: Search::default(),
             hits: [None; CAPACITY],
             misses: 0,
-            plain: 0,
+            general: 0,
             begun: 0,
             withheld: 0,
             changes: [None; CAPACITY],
@@ -104,7 +104,7 @@ impl Batch {
             "a packet was forgotten"
         );
         self.len = 0;
-        self.plain = 0;
+        self.general = 0;
         self.begun = 0;
         self.withheld = 0;
         self.evicted = false;
@@ -127,7 +127,6 @@ impl Batch {
         shard.ask(&mut self.search, position, &key);
         self.keys[position] = key;
         self.plains[position] = plain;
-        self.plain |= 1 << position;
         self.place(ingress, mbuf);
     }
 
@@ -146,6 +145,7 @@ impl Batch {
         self.keys[position] = key;
         self.layouts[position] = *layout;
         self.tuples[position] = tuple;
+        self.general |= 1 << position;
         self.place(ingress, mbuf);
     }
 
@@ -169,13 +169,13 @@ impl Batch {
     /// True for a packet that takes the short way.
     #[inline]
     pub(crate) fn is_plain(&self, position: usize) -> bool {
-        self.plain >> position & 1 == 1
+        self.general >> position & 1 == 0
     }
 
     /// A packet has begun its session. True if it is plain: then it takes a short way of its own.
     pub(crate) fn begin(&mut self, position: usize) -> bool {
-        let plain = self.plain & 1 << position;
-        self.plain ^= plain;
+        let plain = !self.general & 1 << position;
+        self.general |= plain;
         self.begun |= plain;
         plain != 0
     }
@@ -184,7 +184,7 @@ impl Batch {
     pub(crate) fn take_begun(&mut self, position: usize) -> bool {
         let begun = self.begun & 1 << position;
         self.begun ^= begun;
-        self.plain |= begun;
+        self.general &= !begun;
         begun != 0
     }
 
@@ -203,6 +203,6 @@ impl Batch {
     pub(crate) fn generalise(&mut self, position: usize, layout: &Layout) {
         self.layouts[position] = *layout;
         self.tuples[position] = layout.tuple;
-        self.plain &= !(1 << position);
+        self.general |= 1 << position;
     }
 }

@@ -17,6 +17,8 @@
 //! each line, so that a packet that changes nothing else costs one store, and the path of a rewrite,
 //! which readers do not look at.
 
+use std::hint::select_unpredictable;
+
 use packet::tcp::Segment;
 
 use crate::concurrency::{AtomicU32, AtomicU64, Ordering};
@@ -227,11 +229,8 @@ impl Half {
         const REPLIED: u32 = State::Replied as u32;
         let expected =
             Hot::OCCUPIED | Hot::REWRITES | REPLIED | u32::from(unit) << Hot::OWNER_SHIFT;
-        // To the original direction unreplied is as good; the two states differ in one bit.
-        let state = match direction {
-            Direction::Original => Hot::STATE & !REPLIED,
-            Direction::Reply => Hot::STATE,
-        };
+        // To the original direction unreplied is as good; the two states differ in one bit. Without a branch.
+        let state = Hot::STATE & !REPLIED | (direction as u32 * REPLIED);
         let wanted = Hot::OCCUPIED | Hot::REWRITES | Hot::OWNER | state;
         if (self.hot.load(Ordering::Relaxed) ^ expected) & wanted != 0 {
             return None;
@@ -284,10 +283,8 @@ impl Entry {
     /// The half of `direction`.
     #[inline]
     pub(crate) fn half(&self, direction: Direction) -> &Half {
-        match direction {
-            Direction::Original => &self.original,
-            Direction::Reply => &self.reply,
-        }
+        let is_original = direction == Direction::Original;
+        select_unpredictable(is_original, &self.original, &self.reply)
     }
 
     /// Makes this the entry of `session`, whose keys are `keys`.

@@ -35,7 +35,8 @@ impl Burst {
     /// Whether no further buffer fits.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.len == Self::CAPACITY
+        // As `push` asks, so that who asked before is not asked again.
+        self.len >= Self::CAPACITY
     }
 
     /// Adds a buffer at the end.
@@ -64,11 +65,7 @@ impl Burst {
     /// freed.
     pub fn drain(&mut self) -> Drain<'_> {
         let end = std::mem::take(&mut self.len);
-        Drain {
-            burst: self,
-            next: 0,
-            end,
-        }
+        Drain(self.slots[..end].iter_mut())
     }
 
     /// Frees all buffers.
@@ -149,28 +146,22 @@ impl fmt::Debug for Burst {
 }
 
 /// The buffers of a [`Burst`], by value.
+///
+/// Invariant: all slots that are left are initialised, and belong to nobody else.
 #[derive(Debug)]
-pub struct Drain<'a> {
-    burst: &'a mut Burst,
-    next: usize,
-    end: usize,
-}
+pub struct Drain<'a>(slice::IterMut<'a, MaybeUninit<Mbuf>>);
 
 impl Iterator for Drain<'_> {
     type Item = Mbuf;
 
     fn next(&mut self) -> Option<Mbuf> {
-        if self.next == self.end {
-            return None;
-        }
-        // SAFETY: slots next..end are initialised, and each is read once.
-        let mbuf = unsafe { self.burst.slots[self.next].assume_init_read() };
-        self.next += 1;
-        Some(mbuf)
+        let slot = self.0.next()?;
+        // SAFETY: it is initialised, and not among those that are left any more.
+        Some(unsafe { slot.assume_init_read() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.end - self.next, Some(self.end - self.next))
+        self.0.size_hint()
     }
 }
 
@@ -178,6 +169,6 @@ impl ExactSizeIterator for Drain<'_> {}
 
 impl Drop for Drain<'_> {
     fn drop(&mut self) {
-        free(&mut self.burst.slots[self.next..self.end]);
+        free(std::mem::take(&mut self.0).into_slice());
     }
 }

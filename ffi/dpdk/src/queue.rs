@@ -63,6 +63,14 @@ impl RxQueue {
     /// # Safety
     /// `first` points to `count` owned buffers.
     unsafe fn join_segments(&self, first: *mut *mut rte_mbuf, count: usize) -> usize {
+        // Nearly always all of them are, which takes one branch to tell.
+        let others = (0..count).fold(0, |others, index| {
+            // SAFETY: index < count, and the buffer is owned.
+            others | unsafe { (**first.add(index)).nb_segs ^ 1 }
+        });
+        if others == 0 {
+            return count;
+        }
         let mut kept = 0;
         for index in 0..count {
             // SAFETY: index < count.

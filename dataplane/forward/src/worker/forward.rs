@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 
 use dpdk::Mbuf;
 use packet::icmp::Problem;
-use packet::plain::{self, Ends, Leaving};
-use packet::{Layout, Mac, Tuple, ethernet};
+use packet::plain::{self, Ends, Leaving, Plain};
+use packet::{Layout, Mac, Tuple, ethernet, ipv4};
 use session::{Hit, Rewrite, Search};
 use zerocopy::FromBytes;
 
@@ -59,16 +59,21 @@ impl<P: PortIo> Core<P> {
             let ahead = group(start + 2 * Search::GROUP);
             self.shard.narrow(&mut self.batch.search, ahead);
             for position in group(start) {
+                if self.forward_datagram(scene, position) {
+                    continue;
+                }
                 let key = &self.batch.keys[position];
                 let hit = match self.batch.evicted {
                     false => self.shard.settle(&self.batch.search, position, key),
                     // The session that went may have moved others in the index.
                     true => self.shard.lookup_key(key),
                 };
-                self.batch.hits[position] = hit;
                 match hit {
                     Some(hit) => self.forward_one(scene, position, hit),
-                    None => misses |= 1 << position,
+                    None => {
+                        self.batch.hits[position] = None;
+                        misses |= 1 << position;
+                    }
                 }
             }
         }
@@ -79,27 +84,70 @@ impl<P: PortIo> Core<P> {
     #[inline(never)]
     pub(super) fn forward(&mut self, scene: &Scene<'_>, packets: u64) {
         for position in positions(packets) {
-            if let Some(hit) = self.batch.hits[position] {
+            let Some(hit) = self.batch.hits[position] else {
+                continue;
+            };
+            // A session that began in this burst may have taken the slot of this one.
+            if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
+                self.forward_general(scene, position, hit, false);
+            } else {
                 self.forward_one(scene, position, hit);
             }
         }
     }
 
+    /// Finds the session of a packet and sends it on its way, in one look at one cache line. False when the
+    /// packet is not a plain datagram of a session that remembers the way: then it is as good as untouched.
     #[inline(always)]
+    fn forward_datagram(&mut self, scene: &Scene<'_>, position: usize) -> bool {
+        let plain = self.batch.plains[position];
+        let is_datagram = self.batch.is_plain(position) && plain.protocol == ipv4::PROTOCOL_UDP;
+        if !is_datagram || self.batch.evicted {
+            return false;
+        }
+        let (search, key) = (&self.batch.search, &self.batch.keys[position]);
+        let (unit, now) = (scene.snapshot.unit, scene.now.tick);
+        let rewrite = self.shard.settle_datagram(search, position, key, unit, now);
+        rewrite
+            .is_some_and(|rewrite| matches!(self.leave(position, plain, &rewrite), Progress::Done))
+    }
+
+    #[inline]
     fn forward_one(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) {
         let progress = match self.batch.is_plain(position) {
             true => self.forward_plain(scene, position, hit),
-            false => self.forward_first(position),
+            false => self.forward_first(position, hit),
         };
         if !matches!(progress, Progress::Done) {
-            self.forward_general(scene, position, matches!(progress, Progress::Tracked));
+            let tracked = matches!(progress, Progress::Tracked);
+            self.forward_general(scene, position, hit, tracked);
         }
     }
 
     #[inline(always)]
     fn forward_plain(&mut self, scene: &Scene<'_>, position: usize, hit: Hit) -> Progress {
-        match self.track_plain(scene, position, hit) {
-            Some(Ok(rewrite)) => self.leave(position, &rewrite),
+        let plain = self.batch.plains[position];
+        if plain.protocol != ipv4::PROTOCOL_UDP {
+            return self.forward_segment(scene, position, plain, hit);
+        }
+        let (unit, now) = (scene.snapshot.unit, scene.now.tick);
+        match self.shard.pass_datagram(hit, unit, now) {
+            Some(rewrite) => self.leave(position, plain, &rewrite),
+            None => Progress::None,
+        }
+    }
+
+    /// [`Core::forward_plain`] for TCP. A call of its own leaves datagrams the registers.
+    #[inline(never)]
+    fn forward_segment(
+        &mut self,
+        scene: &Scene<'_>,
+        position: usize,
+        plain: Plain,
+        hit: Hit,
+    ) -> Progress {
+        match self.track_plain(scene, position, plain, hit) {
+            Some(Ok(rewrite)) => self.leave(position, plain, &rewrite),
             Some(Err(reason)) => {
                 self.counters.lose(reason);
                 self.batch.mbufs[position] = None;
@@ -112,27 +160,19 @@ impl<P: PortIo> Core<P> {
     /// Sends the packet that began its session on its way, if it is plain: the session was made from it,
     /// and is told nothing.
     #[inline(never)]
-    fn forward_first(&mut self, position: usize) -> Progress {
+    fn forward_first(&mut self, position: usize, hit: Hit) -> Progress {
         if !self.batch.take_begun(position) {
             return Progress::None;
         }
-        let Some(hit) = self.batch.hits[position] else {
-            return Progress::None;
-        };
-        // One that began later in this burst may have taken its slot.
-        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
-            return Progress::None;
-        }
         match self.shard.rewrite(hit) {
-            Some(rewrite) => self.leave(position, &rewrite),
+            Some(rewrite) => self.leave(position, self.batch.plains[position], &rewrite),
             None => Progress::Tracked,
         }
     }
 
     /// Sends a plain packet the way that its session remembers.
     #[inline(always)]
-    fn leave(&mut self, position: usize, rewrite: &Rewrite) -> Progress {
-        let plain = self.batch.plains[position];
+    fn leave(&mut self, position: usize, plain: Plain, rewrite: &Rewrite) -> Progress {
         // The general way finds it for the next packet.
         let Some(way) = self.ways.remembered(rewrite.path) else {
             return Progress::Tracked;
@@ -160,16 +200,13 @@ impl<P: PortIo> Core<P> {
 
     /// Sends a packet of any kind on its way.
     #[inline(never)]
-    fn forward_general(&mut self, scene: &Scene<'_>, position: usize, tracked: bool) {
+    fn forward_general(&mut self, scene: &Scene<'_>, position: usize, hit: Hit, tracked: bool) {
         if self.batch.is_plain(position) {
             self.generalise(position);
         }
-        let (Some(hit), true) = (
-            self.batch.hits[position],
-            self.batch.mbufs[position].is_some(),
-        ) else {
+        if self.batch.mbufs[position].is_none() {
             return;
-        };
+        }
         if !tracked && let Err(reason) = self.track(scene, position, hit) {
             self.counters.lose(reason);
             self.batch.mbufs[position] = None;

@@ -1,8 +1,9 @@
 //! The worker's dealings with the session table: looking up, tracking, ageing, changes of others.
 
 use arrayvec::ArrayVec;
+use packet::plain::Plain;
 use packet::tcp::Segment;
-use packet::{Fragment, Kind, Tuple, ipv4};
+use packet::{Fragment, Kind, Tuple};
 use session::{Ageing, Applied, Hit, Invalid, Rewrite, Session, SessionId, Shard, Verdict};
 
 use super::{COMMANDS_PER_TURN, Core, Scene, TIMERS_PER_TURN};
@@ -28,38 +29,19 @@ impl<P: PortIo> Core<P> {
         }
     }
 
-    /// Tells the session of a plain packet about it. `None` when the long way has to: nothing was
+    /// Tells the session of a plain TCP packet about it. `None` when the long way has to: nothing was
     /// told then.
-    #[inline(always)]
+    #[inline]
     pub(super) fn track_plain(
         &mut self,
         scene: &Scene<'_>,
         position: usize,
-        hit: Hit,
-    ) -> Option<Result<Rewrite, Drop>> {
-        // A session that began in this burst may have taken the slot of this one.
-        if self.batch.evicted && !self.shard.confirms(hit, &self.batch.keys[position]) {
-            return None;
-        }
-        let (unit, now) = (scene.snapshot.unit, scene.now.tick);
-        let plain = &self.batch.plains[position];
-        if plain.protocol == ipv4::PROTOCOL_UDP {
-            return self.shard.pass_datagram(hit, unit, now).map(Ok);
-        }
-        self.track_plain_segment(scene, position, hit)
-    }
-
-    /// [`Core::track_plain`] for TCP. A call of its own leaves datagrams the registers.
-    #[inline(never)]
-    fn track_plain_segment(
-        &mut self,
-        scene: &Scene<'_>,
-        position: usize,
+        plain: Plain,
         hit: Hit,
     ) -> Option<Result<Rewrite, Drop>> {
         let (unit, now) = (scene.snapshot.unit, scene.now.tick);
         let frame = self.batch.mbufs[position].as_ref()?.data();
-        let segment = self.batch.plains[position].segment(frame)?;
+        let segment = plain.segment(frame)?;
         match self.shard.pass_segment(hit, unit, &segment, now) {
             Some(rewrite) => Some(Ok(rewrite)),
             None => self.track_segment(scene, hit, &segment),

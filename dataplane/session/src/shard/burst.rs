@@ -10,7 +10,8 @@ use crate::hash::Hasher;
 use crate::index::{Home, View, Word};
 use crate::key::Key;
 use crate::memory;
-use crate::model::Hit;
+use crate::model::{Hit, Tick};
+use crate::rewrite::Rewrite;
 
 /// Keys in a burst at the most.
 const BURST: usize = 64;
@@ -149,6 +150,30 @@ impl Shard {
         } else {
             // A false tag: only the whole search tells.
             self.lookup_key(key)
+        }
+    }
+
+    /// [`Shard::settle`] and [`Shard::pass_datagram`] of what it finds. `None` also where only the whole
+    /// search tells: nothing was done then.
+    ///
+    /// # Panics
+    /// When `at` is 64 or more.
+    // Together, the session's line is worked out once.
+    #[inline]
+    #[must_use]
+    pub fn settle_datagram(
+        &mut self,
+        search: &Search,
+        at: usize,
+        key: &Key,
+        unit: u8,
+        now: Tick,
+    ) -> Option<Rewrite> {
+        let hit = search.words[at].hit()?;
+        let half = self.half(hit);
+        match half.matches(key) {
+            true => half.pass_datagram(hit.direction(), unit, now),
+            false => None,
         }
     }
 }
