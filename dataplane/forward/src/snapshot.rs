@@ -253,15 +253,17 @@ impl Snapshot {
 
     /// True when `address` is the gateway's own now, on any interface: nobody's packet goes there. The
     /// cluster's addresses are, for a unit that takes packets of users in.
+    #[inline]
     #[must_use]
     pub fn is_local(&self, address: Ipv4Addr) -> bool {
-        self.special.local.contains(&address)
+        self.special.may_have(address) && self.special.local.contains(&address)
     }
 
     /// True for broadcast addresses of connected networks and the limited broadcast address.
+    #[inline]
     #[must_use]
     pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.special.broadcast.contains(&address)
+        self.special.may_have(address) && self.special.broadcast.contains(&address)
     }
 }
 
@@ -271,9 +273,17 @@ struct Special {
     /// The gateway's own.
     local: Vec<Ipv4Addr>,
     broadcast: Vec<Ipv4Addr>,
+    /// What the lowest six bits of one of them may be: nearly every other address differs there.
+    endings: u64,
 }
 
 impl Special {
+    /// False for nearly every address that is none of them.
+    #[inline]
+    fn may_have(&self, address: Ipv4Addr) -> bool {
+        self.endings & ending(address) != 0
+    }
+
     fn of<'a>(interfaces: &'a [Interface], duty: Duty) -> Self {
         let all = || {
             let of = |interface: &'a Interface| interface.addresses().map(move |a| (interface, a));
@@ -285,11 +295,20 @@ impl Special {
             let ends = [own.network.network(), own.network.broadcast()];
             ends.into_iter().filter(|end| own.is_broadcast(*end))
         });
+        let local: Vec<_> = local.map(|(_, own)| own.address).collect();
+        let broadcast: Vec<_> = broadcast.chain([Ipv4Addr::BROADCAST]).collect();
+        let both = local.iter().chain(&broadcast);
         Self {
-            local: local.map(|(_, own)| own.address).collect(),
-            broadcast: broadcast.chain([Ipv4Addr::BROADCAST]).collect(),
+            endings: both.fold(0, |endings, address| endings | ending(*address)),
+            local,
+            broadcast,
         }
     }
+}
+
+/// The bit that stands for the lowest six bits of an address.
+const fn ending(address: Ipv4Addr) -> u64 {
+    1 << (address.to_bits() % u64::BITS)
 }
 
 fn attach(interfaces: &[Interface], duty: Duty) -> Arc<[Attachment]> {

@@ -46,6 +46,7 @@ mod answer;
 mod assign;
 mod classify;
 mod decision;
+mod enter;
 mod forward;
 mod handover;
 mod newcomer;

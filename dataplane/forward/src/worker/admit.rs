@@ -12,22 +12,22 @@ use arrayvec::ArrayVec;
 use dpdk::Mbuf;
 use packet::icmp::Problem;
 use packet::tcp::Segment;
-use packet::{Fragment, Kind, Tuple, ipv4, toeplitz};
+use packet::{Fragment, Kind, Tuple, toeplitz};
 use session::{
-    Direction, Flags, Hit, Inserted, Key, Prepared, Reader, Refused, Session, SessionId, State,
-    TcpSide, Version,
+    Direction, Flags, Hit, Inserted, Key, Prepared, Refused, Session, SessionId, State, TcpSide,
+    Version,
 };
 
 use super::answer::Answer;
 use super::classify::group_drop;
 use super::decision::{Decision, Disposal, Fate};
+use super::enter::Refusal;
 use super::newcomer::Newcomer;
 use super::opening::{Contest, Opening, Port, opening};
 use super::{Core, Origin, Scene};
 use crate::batch::CAPACITY;
 use crate::counters::{Drop, Event};
 use crate::interface::InterfaceId;
-use crate::nat::{End, PortSpace};
 use crate::policy::Question;
 use crate::port::PortIo;
 use crate::rings::{DeltaKind, Handed, PuntReason};
@@ -61,14 +61,6 @@ impl Begun {
         let place = near ^ far ^ high ^ low;
         (usize::from(place >> 6), 1 << (place & 63))
     }
-}
-
-/// Why a session was not entered.
-enum Refusal {
-    /// The table says so.
-    Table(Refused),
-    /// No port was free.
-    Ports,
 }
 
 /// How far the second pass is.
@@ -177,16 +169,40 @@ impl<P: PortIo> Core<P> {
                     }
                 };
             }
-            decisions.push(decision);
+            match decision.fate {
+                // As long as no session begins in this burst, no packet can be of one.
+                Fate::Dispose(Disposal::Drop(reason)) if decisions.is_empty() => {
+                    self.refuse(newcomer.position, decision.policy, reason);
+                }
+                _ => decisions.push(decision),
+            }
         }
         for prepared in prepared {
             self.shard.prefetch_overflow(prepared);
         }
         let mut progress = Progress::default();
-        for (newcomer, decision) in newcomers.iter().zip(&decisions) {
+        let refused = newcomers.len() - decisions.len();
+        for (newcomer, decision) in newcomers[refused..].iter().zip(&decisions) {
             self.carry_out(scene, newcomer, decision, &openings, &mut progress);
         }
         self.picker.entered();
+    }
+
+    /// Drops a packet, under the policy that it matched.
+    fn refuse(&mut self, position: usize, policy: Option<u16>, reason: Drop) {
+        if let Some(policy) = policy {
+            self.counters.policy_hit(policy);
+        }
+        if let Some(mbuf) = self.batch.mbufs[position].take() {
+            self.lose(reason, mbuf);
+        }
+    }
+
+    /// Drops a packet when the burst is done, together with others.
+    fn lose(&mut self, reason: Drop, mbuf: Mbuf) {
+        self.counters.lose(reason);
+        // It has room for all buffers of a batch, and frees them together.
+        let _ = self.burst.push(mbuf);
     }
 
     /// The first pass. Changes nothing: an earlier packet of the burst may yet begin the session.
@@ -287,11 +303,6 @@ impl<P: PortIo> Core<P> {
             && scene.snapshot.steering.worker_of_hash(by_addresses) == self.index
     }
 
-    /// The other worker that has a session with this tuple.
-    fn find_elsewhere(&self, tuple: &Tuple) -> Option<u16> {
-        elsewhere(&self.readers, self.index, tuple)
-    }
-
     /// Prepares a session that will begin after those that are `prepared`: draws a port where one is to be
     /// chosen, and asks for the memory that the session will be entered into.
     fn make_ready(
@@ -380,11 +391,7 @@ impl<P: PortIo> Core<P> {
             Disposal::HandOver(worker) => self.hand_over(worker, ingress, mbuf),
             Disposal::Redirect(unit) => self.redirect_to(scene, ingress, mbuf, unit),
             Disposal::Local => self.punt(PuntReason::Local, ingress, mbuf),
-            Disposal::Drop(reason) => {
-                self.counters.lose(reason);
-                // It has room for all buffers of a batch, and frees them together.
-                let _ = self.burst.push(mbuf);
-            }
+            Disposal::Drop(reason) => self.lose(reason, mbuf),
             Disposal::Refuse(reason, answer) => {
                 self.counters.lose(reason);
                 let layout = self.batch.layouts[position];
@@ -529,68 +536,6 @@ impl<P: PortIo> Core<P> {
             false => Segment::read(frame, &self.batch.layouts[position]),
         }
     }
-
-    /// Enters a session into the table. What was drawn for it may be in use; then, or when nothing
-    /// was drawn, its port is searched.
-    fn enter(
-        &mut self,
-        scene: &Scene<'_>,
-        session: &mut Session,
-        port: Port,
-    ) -> Result<Inserted, Refusal> {
-        let now = scene.now.tick;
-        // Sessions that began under another number of workers may be in any shard.
-        let hopeless = match port {
-            Port::Given => false,
-            Port::Drawn => self.find_elsewhere(&session.tuples[1]).is_some(),
-            Port::Open => true,
-        };
-        if !hopeless {
-            match self.shard.insert(*session, now) {
-                Err(Refused::Exists(_)) if port == Port::Drawn => {}
-                outcome => return outcome.map_err(Refusal::Table),
-            }
-        }
-        session.tuples[1] = self
-            .search_port(scene, &session.tuples[1])
-            .ok_or(Refusal::Ports)?;
-        self.shard.insert(*session, now).map_err(Refusal::Table)
-    }
-
-    /// The reply tuple with a port that no session uses.
-    fn search_port(&mut self, scene: &Scene<'_>, reply: &Tuple) -> Option<Tuple> {
-        let end = self.end(scene, reply);
-        let Self {
-            shard,
-            readers,
-            index,
-            chooser,
-            ..
-        } = self;
-        chooser.search(&end, scene.now.tick, |tuples| {
-            let keys: ArrayVec<Key, CAPACITY> = tuples.iter().map(Key::from).collect();
-            let mut hits = [None; CAPACITY];
-            shard.lookup_burst(&keys, &mut hits);
-            let mut free = tuples
-                .iter()
-                .zip(hits)
-                .map(|(tuple, hit)| hit.is_none() && elsewhere(readers, *index, tuple).is_none());
-            free.position(|free| free)
-        })
-    }
-
-    /// What a session with such replies competes for ports of. Replies are steered by ports, but not
-    /// by identifiers.
-    fn end<'a>(&self, scene: &Scene<'a>, reply: &Tuple) -> End<'a> {
-        let unit = scene.snapshot.unit;
-        let workers = u16::try_from(self.readers.len()).unwrap_or(u16::MAX);
-        if reply.protocol == ipv4::PROTOCOL_ICMP {
-            let space = PortSpace::identifiers(unit, self.index, workers);
-            return self.chooser.end(*reply, space, None);
-        }
-        let steering = (workers > 1).then_some((&*scene.snapshot.steering, self.index));
-        self.chooser.end(*reply, PortSpace::ports(unit), steering)
-    }
 }
 
 /// Next hop ids of the destinations, as the packets arrived.
@@ -612,12 +557,5 @@ pub(super) fn positions(mut bits: u64) -> impl Iterator<Item = usize> {
         let position = bits.trailing_zeros();
         bits &= bits.wrapping_sub(1);
         (position < u64::BITS).then_some(position as usize)
-    })
-}
-
-/// The other worker that has a session with this tuple.
-fn elsewhere(readers: &[Reader], here: u16, tuple: &Tuple) -> Option<u16> {
-    (0u16..).zip(readers).find_map(|(worker, reader)| {
-        (worker != here && reader.lookup(tuple).is_some()).then_some(worker)
     })
 }
