@@ -2,7 +2,7 @@
 //!
 //! Each is a child process with DPDK of its own, on the core that the benchmark measures on, and does
 //! nothing while it is not its turn. What has to be compiled is compiled when it is needed, by `cc`
-//! with the flags of the installed DPDK.
+//! with the flags of the installed DPDK, and last those of the environment's `CFLAGS`.
 
 mod child;
 pub(crate) mod l3fwd;
@@ -10,9 +10,9 @@ pub(crate) mod sketch;
 pub(crate) mod testpmd;
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 
@@ -86,7 +86,9 @@ impl Workshop {
         let output = self.0.join(program);
         let mut compiler = Command::new("cc");
         compiler.args(["-O3", "-march=native", "-w"]).args(flags);
-        compiler.args(pkg_config("--cflags")?).args(sources);
+        compiler.args(pkg_config("--cflags")?);
+        compiler.args(env::var("CFLAGS").unwrap_or_default().split_whitespace());
+        compiler.args(sources);
         compiler.arg("-o").arg(&output).args(pkg_config("--libs")?);
         let done = compiler.output().context("cc cannot be started")?;
         ensure!(
