@@ -4,6 +4,7 @@
 //! while it was down is remembered here, so that its return costs a repair of that and no more.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::incoming::{Begin, Incoming};
@@ -26,6 +27,13 @@ impl Progress {
             None => number <= self.acked,
             Some(bit) => bit < 128 && self.waiting >> bit & 1 == 1,
         }
+    }
+
+    /// Those of these segments that the peer lacks, as far ahead as it can say what it has.
+    pub(super) fn missing(self, held: Range<u64>) -> impl Iterator<Item = u64> {
+        ((self.acked + 1).max(held.start)..held.end)
+            .take(128)
+            .filter(move |number| !self.has(*number))
     }
 
     /// The highest segment that the peer is known to have.

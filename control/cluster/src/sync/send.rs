@@ -137,11 +137,7 @@ impl Sync {
                 behind.push(Position { shard, next, base });
             }
             let highest = progress.highest();
-            let missing = ((progress.acked + 1).max(base)..stream.unsent)
-                .take(128)
-                .filter(|number| !progress.has(*number))
-                .take(RESEND);
-            for number in missing {
+            for number in progress.missing(base..stream.unsent).take(RESEND) {
                 let Some(segment) = stream.segment_mut(number) else {
                     break;
                 };
@@ -246,11 +242,11 @@ impl Sync {
                 if progress.acked + 1 >= stream.next() {
                     continue;
                 }
-                let first = (progress.acked + 1).max(stream.base());
-                if first > progress.acked + 1 {
+                if progress.acked + 1 < stream.base() {
                     deadline = deadline.min(peer.tell);
                 }
-                if let Some(segment) = stream.segment(first) {
+                let first = progress.missing(stream.base()..stream.unsent).next();
+                if let Some(segment) = first.and_then(|number| stream.segment(number)) {
                     deadline = deadline.min(segment.last_sent + timeout);
                 }
             }

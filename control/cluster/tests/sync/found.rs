@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use cluster::sync::frame::{Receipt, acknowledge};
 use cluster::sync::{Limits, Output, Sync, SyncSettings};
 use cluster::{Boot, Delta, Time, UnitId};
 use packet::Tuple;
@@ -24,12 +25,16 @@ struct Unit {
 
 impl Unit {
     fn new(id: u8) -> Self {
+        Self::with(id, Limits::default())
+    }
+
+    fn with(id: u8, limits: Limits) -> Self {
         let mut sync = Sync::new(SyncSettings {
             unit: unit(id),
             boot: Boot(id.into()),
             shards: 1,
             session_sync: true,
-            limits: Limits::default(),
+            limits,
         });
         // What digests find later must be right before.
         sync.compare_tables(false);
@@ -222,5 +227,44 @@ fn what_a_dead_owner_told_while_another_was_away_is_made_up_for() {
         assert_eq!(b.sync.lag(c.id).dirty, 0);
         b.sync.peer_down(a.id);
         assert_eq!(b.sync.lag(c.id).dirty, if away { 256 } else { 0 });
+    }
+}
+
+#[test]
+fn what_a_peer_has_behind_a_gap_is_not_due() {
+    // Seed 87065: the window had moved on over what a peer lacked, to a segment that it had. That was due for
+    // ever, and the control core turned without a pause until the peer knew of the gap.
+    let mut a = Unit::with(
+        1,
+        Limits {
+            window: 2,
+            waiting: 1,
+            ..Limits::default()
+        },
+    );
+    let mut now = Time(1_000_000_000);
+    a.meets(2);
+    for client in 1..3 {
+        a.holds(&session(client, client, 1));
+        assert!(!a.turn(now).is_empty());
+    }
+    let second = Receipt {
+        shard: 0,
+        applied: 0,
+        waiting: 1,
+    };
+    let receipts = acknowledge(Boot(2), a.id, Boot(1), &[second]);
+    a.sync.handle(unit(2), &receipts, now).unwrap();
+    for client in 3..5 {
+        a.holds(&session(client, client, 1));
+    }
+    assert!(
+        a.sync.lag(unit(2)).dirty > 0,
+        "the first segment was let go"
+    );
+    for _ in 0..20 {
+        a.turn(now);
+        assert!(a.sync.next_deadline() > now, "due at {now:?}");
+        now = a.sync.next_deadline();
     }
 }
