@@ -5,6 +5,7 @@
 //! forward   the worker's pipeline beside testpmd, l3fwd and the sketch of a NAT gateway
 //! connect   new sessions
 //! sync      changes of sessions between two control cores
+//! join      the worker's speed while another unit copies all sessions
 //! scale     one worker to many, steered and handed over
 //! system    client, gateway and server in namespaces, beside testpmd and the kernel
 //! rfc2544   throughput, latency and back-to-back frames of any two ports
@@ -18,6 +19,7 @@
 pub mod connect;
 mod eal;
 pub mod forward;
+pub mod join;
 mod machine;
 pub mod page;
 mod pairing;
@@ -29,6 +31,7 @@ pub mod sync;
 pub mod system;
 pub mod table;
 pub mod traffic;
+mod unit;
 
 pub use eal::{EalArgs, cores};
 pub use machine::Machine;

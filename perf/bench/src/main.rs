@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use tidegate_bench::{Report, connect, forward, page, rfc2544, scale, sync, system, table};
+use tidegate_bench::{Report, connect, forward, join, page, rfc2544, scale, sync, system, table};
 
 /// Benchmarks of the data plane, each beside its peer in the same run.
 ///
@@ -40,6 +40,7 @@ enum Command {
     Rfc2544(rfc2544::Rfc2544Args),
     Scale(scale::ScaleArgs),
     Sync(sync::SyncArgs),
+    Join(join::JoinArgs),
     Page(page::PageArgs),
 }
 
@@ -53,6 +54,7 @@ impl Command {
             Self::Rfc2544(_) => "rfc2544",
             Self::Scale(_) => "scale",
             Self::Sync(_) => "sync",
+            Self::Join(_) => "join",
             Self::Page(_) => "page",
         }
     }
@@ -66,6 +68,7 @@ impl Command {
             Self::Rfc2544(args) => rfc2544::run(args, report),
             Self::Scale(args) => scale::run(args, report),
             Self::Sync(args) => sync::run(args, report),
+            Self::Join(args) => join::run(args, report),
             Self::Page(args) => page::run(args, report),
         }
     }

@@ -1,24 +1,17 @@
 //! Two units of a cluster, their tables, and what lies between them.
 
-use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use arrayvec::ArrayVec;
-use cluster::{
-    Action, Boot, Delta, Key, LinkId, LinkKind, LinkSettings, Node, Role, Schedule, Settings, Time,
-    UnitId, envelope,
-};
+use cluster::Time;
 use dpdk::clock;
-use forward::{
-    COMMANDS_AT_ONCE, DeltaKind, DeltaNotice, RingSizes, TableCommand, prefetch_commands,
-};
+use forward::{DeltaKind, DeltaNotice, RingSizes};
 use packet::Tuple;
 use rtrb::{Consumer, Producer, RingBuffer};
-use session::{Memory, Session, SessionId, Shard, State, TcpSide, Tick};
+use session::{Memory, Session, SessionId, Shard, State, TcpSide};
 
-use crate::connect::stream::Table;
+use crate::unit::{Control, Holder, NOW};
 
 /// Changes between two turns of the control core.
 const PER_TURN: u32 = 1_024;
@@ -26,7 +19,6 @@ const PER_TURN: u32 = 1_024;
 const TURN: Duration = Duration::from_micros(PER_TURN as u64);
 /// Turns after which something that has to come does not come any more.
 const PATIENCE: u32 = 100_000;
-const NOW: Tick = Tick::START;
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const POOL: u32 = 0x6440_0000;
 const CLIENTS: u32 = 0x0a00_0000;
@@ -96,37 +88,13 @@ struct Spent {
     worker: u64,
 }
 
-/// One unit.
-struct Unit {
-    node: Node,
-    shard: Shard,
-    table: Table,
-    /// Frames that it has sent.
-    sent: Frames,
-}
-
-/// Frames on their way, in buffers that are used again.
-#[derive(Default)]
-struct Frames {
-    waiting: VecDeque<Vec<u8>>,
-    free: Vec<Vec<u8>>,
-}
-
-impl Frames {
-    fn put(&mut self, payload: &[u8]) {
-        let mut buffer = self.free.pop().unwrap_or_else(|| Vec::with_capacity(1_514));
-        buffer.clear();
-        buffer.extend_from_slice(payload);
-        self.waiting.push_back(buffer);
-    }
-}
-
 /// Two units: the first is primary and sends.
 pub(super) struct Pair {
-    sender: Unit,
-    receiver: Unit,
+    sender: Control,
+    /// The sender's table.
+    shard: Shard,
+    receiver: Holder,
     notices: (Producer<DeltaNotice>, Consumer<DeltaNotice>),
-    commands: (Producer<TableCommand>, Consumer<TableCommand>),
     ids: Vec<SessionId>,
     sessions: u32,
     protocol: Protocol,
@@ -140,12 +108,12 @@ impl Pair {
     /// Two units that know each other and have no sessions.
     pub(super) fn new(sessions: u32, protocol: Protocol, memory: Memory) -> Result<Self> {
         let now = Time(1_000_000_000);
-        let sizes = RingSizes::default();
+        let shard = Shard::new(session::Settings::new(sessions), memory)?;
         let mut pair = Self {
-            sender: Unit::new(1, 1, sessions, memory, now)?,
-            receiver: Unit::new(2, 2, sessions, memory, now)?,
-            notices: RingBuffer::new(sizes.deltas),
-            commands: RingBuffer::new(sizes.commands),
+            sender: Control::new(1, 1, shard.reader(), now)?,
+            shard,
+            receiver: Holder::new(2, 2, sessions, memory, now)?,
+            notices: RingBuffer::new(RingSizes::default().deltas),
             ids: Vec::with_capacity(sessions as usize),
             sessions,
             protocol,
@@ -162,8 +130,8 @@ impl Pair {
     pub(super) fn begin_all(&mut self) -> Result<Cost> {
         self.change_each(|pair, n| {
             let mut session = pair.protocol.session(n);
-            session.version = pair.sender.shard.next_version(1);
-            let inserted = pair.sender.shard.insert(session, NOW);
+            session.version = pair.shard.next_version(1);
+            let inserted = pair.shard.insert(session, NOW);
             let id = inserted.map_err(|why| anyhow!("session {n}: {why:?}"))?.id;
             pair.ids.push(id);
             pair.notify(DeltaKind::Begin, id, &session)
@@ -174,8 +142,8 @@ impl Pair {
     pub(super) fn change_all(&mut self) -> Result<Cost> {
         self.change_each(|pair, n| {
             let id = pair.ids[pair.scattered(n)];
-            pair.sender.shard.adopt(id, 1, 1, NOW);
-            let session = pair.sender.shard.session(id);
+            pair.shard.adopt(id, 1, 1, NOW);
+            let session = pair.shard.session(id);
             pair.notify(DeltaKind::Upsert, id, &session)
         })
     }
@@ -183,7 +151,7 @@ impl Pair {
     /// The receiver starts anew and copies all sessions.
     pub(super) fn copy_all(&mut self) -> Result<Cost> {
         self.boots += 1;
-        self.receiver = Unit::new(2, self.boots, self.sessions, self.memory, self.now)?;
+        self.receiver = Holder::new(2, self.boots, self.sessions, self.memory, self.now)?;
         self.spent = Spent::default();
         self.settle()?;
         self.costs()
@@ -193,7 +161,7 @@ impl Pair {
     pub(super) fn end_all(&mut self) -> Result<Cost> {
         self.change_each(|pair, n| {
             let id = pair.ids[pair.scattered(n)];
-            let session = pair.sender.shard.remove(id).context("it is gone already")?;
+            let session = pair.shard.remove(id).context("it is gone already")?;
             pair.notify(DeltaKind::Remove, id, &session)
         })
     }
@@ -203,7 +171,7 @@ impl Pair {
         self.pass()?;
         self.spent = Spent::default();
         self.pass()?;
-        let counters = self.receiver.node.sync_counters();
+        let counters = self.receiver.control.node.sync_counters();
         ensure!(counters.digests_different == 0, "equal tables differ");
         self.costs()
     }
@@ -267,7 +235,7 @@ impl Pair {
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     fn costs(&self) -> Result<Cost> {
-        let held = [&self.sender, &self.receiver].map(|unit| unit.shard.len());
+        let held = [&self.shard, &self.receiver.shard].map(Shard::len);
         ensure!(
             held[0] == held[1],
             "the sender holds {} sessions, the receiver {}",
@@ -286,18 +254,10 @@ impl Pair {
     fn settle(&mut self) -> Result<()> {
         for _ in 0..PATIENCE {
             self.turn()?;
-            let now = self.now;
-            let [sender, receiver] =
-                [&self.sender, &self.receiver].map(|unit| unit.node.status(now));
-            let all = sender.role == Role::Primary
-                && receiver.synced
-                && receiver.primary == Some(sender.unit)
-                && self.sender.shard.len() == self.receiver.shard.len()
-                && sender
-                    .peers
-                    .iter()
-                    .any(|peer| peer.alive && peer.lag.deltas == 0 && peer.lag.segments == 0);
-            if all && self.commands.1.is_empty() && self.notices.1.is_empty() {
+            let all = self.sender.leads(self.now)
+                && self.receiver.is_whole(self.shard.len(), self.now)
+                && self.shard.len() == self.receiver.shard.len();
+            if all && self.notices.1.is_empty() {
                 return Ok(());
             }
         }
@@ -308,144 +268,19 @@ impl Pair {
     fn turn(&mut self) -> Result<()> {
         self.now = self.now + TURN;
         let start = clock::cycles();
-        self.take_changes();
+        self.sender.take_changes(&mut self.notices.1, self.now);
         self.sender.poll(self.now, |_| Ok(()))?;
         let sent = clock::cycles();
-        self.receiver.take_frames(&mut self.sender.sent, self.now);
-        let commands = &mut self.commands.0;
-        self.receiver.poll(self.now, |command| {
-            commands
-                .push(command)
-                .ok()
-                .context("the ring of commands is full")
-        })?;
+        self.receiver.receive(&mut self.sender.sent, self.now)?;
         let received = clock::cycles();
-        self.apply();
+        self.receiver.apply();
         let applied = clock::cycles();
-        self.sender.take_frames(&mut self.receiver.sent, self.now);
+        self.sender
+            .take_frames(&mut self.receiver.control.sent, self.now);
         let acknowledged = clock::cycles();
         self.spent.sender += sent - start + (acknowledged - applied);
         self.spent.receiver += received - sent;
         self.spent.worker += applied - received;
         Ok(())
     }
-
-    fn take_changes(&mut self) {
-        let (node, now) = (&mut self.sender.node, self.now);
-        let mut push = |notice: &DeltaNotice, delta| {
-            if notice.kind == DeltaKind::Begin {
-                node.push_born(0, delta, notice.version, now);
-            } else {
-                node.push(0, delta, now);
-            }
-        };
-        let (table, ring) = (&self.sender.table, &mut self.notices.1);
-        while table.take(ring, usize::MAX, &mut push) > 0 {}
-    }
-
-    /// As the worker does it.
-    fn apply(&mut self) {
-        let mut commands = ArrayVec::<TableCommand, COMMANDS_AT_ONCE>::new();
-        loop {
-            while !commands.is_full()
-                && let Ok(command) = self.commands.1.pop()
-            {
-                commands.push(command);
-            }
-            if commands.is_empty() {
-                return;
-            }
-            prefetch_commands(&self.receiver.shard, &commands);
-            for command in commands.drain(..) {
-                self.receiver.obey(command);
-            }
-        }
-    }
-}
-
-impl Unit {
-    fn new(id: u8, boot: u64, sessions: u32, memory: Memory, now: Time) -> Result<Self> {
-        let shard = Shard::new(session::Settings::new(sessions), memory)?;
-        let mut node = Node::new(settings(id, boot)?, now)?;
-        node.handle_link(LinkId(0), true, now);
-        node.handle_workers(true, now);
-        Ok(Self {
-            node,
-            table: Table::new(shard.reader()),
-            shard,
-            sent: Frames::default(),
-        })
-    }
-
-    fn obey(&mut self, command: TableCommand) {
-        match command {
-            TableCommand::Apply(session, remaining) => {
-                self.shard.apply(&session, remaining, NOW);
-            }
-            TableCommand::Retract(tuple, version) => {
-                self.shard.retract(&tuple, version);
-            }
-            TableCommand::Restate(_) | TableCommand::Clear(_) | TableCommand::Timeouts(_) => {}
-        }
-    }
-
-    fn take_frames(&mut self, frames: &mut Frames, now: Time) {
-        while let Some(frame) = frames.waiting.pop_front() {
-            self.node.handle_frame(LinkId(0), &frame, now);
-            frames.free.push(frame);
-        }
-    }
-
-    /// Does what the state machine says.
-    fn poll(
-        &mut self,
-        now: Time,
-        mut command: impl FnMut(TableCommand) -> Result<()>,
-    ) -> Result<()> {
-        while let Some(action) = self.node.poll(&self.table, now) {
-            match action {
-                Action::Send { payload, .. } => self.sent.put(&payload),
-                Action::Apply { delta, .. } => command(match delta {
-                    Delta::Upsert { session, remaining } => TableCommand::Apply(session, remaining),
-                    Delta::Remove { tuple, version } => TableCommand::Retract(tuple, version),
-                })?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-fn settings(id: u8, boot: u64) -> Result<Settings> {
-    Ok(Settings {
-        cluster: 7,
-        unit: UnitId::new(id).context("not a unit")?,
-        name: format!("unit-{id}"),
-        priority: 255 - id,
-        preempt: false,
-        heartbeat_interval: Duration::from_millis(10),
-        heartbeat_loss: 3,
-        hello_holddown: Duration::from_millis(100),
-        age_margin: Duration::from_secs(300),
-        announce_count: 0,
-        announce_interval: Duration::from_secs(1),
-        key: Key::new([1; Key::LEN]),
-        boot: Boot(boot),
-        last_term: 0,
-        links: vec![LinkSettings {
-            name: "sync".to_owned(),
-            kind: LinkKind::Sync,
-            weight: 1,
-        }],
-        config_hash: 1,
-        config_parts: Vec::new(),
-        software: env!("CARGO_PKG_VERSION").to_owned(),
-        session_sync: true,
-        shards: 1,
-        witness: None,
-        schedule: Schedule::None,
-        weight: 1,
-        stations: Vec::new(),
-        protocol: envelope::VERSION,
-    })
 }
