@@ -15,7 +15,7 @@
 #                                                     the same beside keepalived and conntrackd
 #     scripts/lab.sh faults [--seed S] [--faults N] [--units N] [--plan]
 #                                                     break units at random and follow every connection
-#     scripts/lab.sh join [--runs N] [--sessions N] [--flood] [--json]
+#     scripts/lab.sh join [--runs N] [--sessions N] [--json]
 #                                                     measure how soon a unit that starts holds everything
 #     scripts/lab.sh goals [--runs N] [--only ROW,...] [--output FILE]
 #                                                     measure all that a cluster must reach, and judge it
@@ -37,6 +37,7 @@ failover)
 goals)
     scripts/setup.sh --test >&2
     build_programs >&2
+    cargo_ build --release -p tidegate-bench >&2
     ;;
 up | join | faults) build_programs >&2 ;;
 *) [ -x "$lab" ] || build_programs >&2 ;;

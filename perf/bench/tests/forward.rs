@@ -112,3 +112,17 @@ fn packets_are_steered_or_handed_over() {
         );
     }
 }
+
+#[test]
+fn a_unit_joins_beside_a_worker() {
+    let rows = rows(&["join", "--sessions", "20000", "--packets", "200000"]);
+    assert_eq!(
+        whats(&rows),
+        [
+            "UDP 64 B, NAT, while a unit joins",
+            "all sessions are copied"
+        ]
+    );
+    assert!(rows[0]["ratio"].as_f64() > Some(0.0));
+    assert!(rows[1]["ours"].as_f64() > Some(0.0));
+}

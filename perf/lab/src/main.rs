@@ -110,9 +110,6 @@ enum Command {
         /// UDP sessions that are there.
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
         sessions: u32,
-        /// Join once more each time under a flood, and tell how fast the primary's workers are meanwhile.
-        #[arg(long)]
-        flood: bool,
         /// Print the report as JSON.
         #[arg(long)]
         json: bool,
@@ -326,7 +323,6 @@ fn perform(command: Command, prefix: String) -> Result<()> {
         Command::Join {
             runs,
             sessions,
-            flood,
             json,
             size,
         } => {
@@ -337,7 +333,6 @@ fn perform(command: Command, prefix: String) -> Result<()> {
                 lab,
                 runs,
                 sessions,
-                flood,
             };
             show_joins(&joining.perform()?, json)
         }
@@ -591,31 +586,16 @@ fn show_joins(report: &JoinReport, json: bool) -> Result<()> {
         "  run      ready   of it, copying   sessions held   lost meanwhile"
     )?;
     for (number, run) in (1..).zip(&report.runs) {
-        write!(
+        writeln!(
             out,
             "{number:>5}  {:>6.0} ms        {:>6.0} ms  {:>14}   {} of {}",
             run.ready_ms, run.copy_ms, run.held, run.lost, run.offered
         )?;
-        if let Some(speed) = run.speed {
-            write!(
-                out,
-                "; flooded, {:.0} packets/s before and {:.0} meanwhile, per processor time {:.2} as many",
-                speed.before_pps, speed.meanwhile_pps, speed.ratio
-            )?;
-        }
-        writeln!(out)?;
     }
     writeln!(
         out,
         "\na unit joins with {} sessions present: ready after {:.0} ms in the median, {:.0} ms at worst",
         report.sessions, report.median_ms, report.worst_ms
     )?;
-    if let (Some(median), Some(worst)) = (report.speed_median, report.speed_worst) {
-        writeln!(
-            out,
-            "under a flood the primary's workers meanwhile took in {median:.2} times as many packets per \
-             processor time as before, {worst:.2} at worst"
-        )?;
-    }
     Ok(())
 }

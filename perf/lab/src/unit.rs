@@ -73,6 +73,21 @@ impl Programs {
             })
     }
 
+    /// The benchmarks, which are not under test and need not be there.
+    ///
+    /// # Errors
+    ///
+    /// When they are not beside the others.
+    pub fn bench(&self) -> Result<PathBuf> {
+        let program = self.directory.join("tidegate-bench");
+        ensure!(
+            program.is_file(),
+            "{} is not there: `cargo build -p tidegate-bench` with the same profile makes it",
+            program.display()
+        );
+        Ok(program)
+    }
+
     fn of(directory: &Path) -> Option<Self> {
         let present = |program| directory.join(program).is_file();
         let directory = directory.to_owned();

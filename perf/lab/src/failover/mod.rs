@@ -92,8 +92,8 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// Builds the lab, performs all runs, and takes the lab down again. `observe` sees each run as
-    /// soon as it is over.
+    /// Builds the lab, performs all runs, and takes the lab down again; where runs of one lab would slow each
+    /// other down, in several labs one after the other. `observe` sees each run as soon as it is over.
     ///
     /// # Errors
     ///
@@ -102,8 +102,15 @@ impl Experiment {
     pub fn perform(&self, mut observe: impl FnMut(&Run)) -> Result<Report> {
         ensure!(self.runs > 0, "an experiment has at least one run");
         ensure!(self.lab.units >= 2, "a failover needs at least two units");
-        let lab = Lab::up(&self.lab)?;
-        let runs = self.perform_in(&lab, &mut observe)?;
+        let mut runs = Vec::with_capacity(self.runs);
+        while runs.len() < self.runs {
+            let part = Self {
+                runs: (self.runs - runs.len()).min(self.fault.runs_of_a_lab()),
+                ..self.clone()
+            };
+            let lab = Lab::up(&self.lab)?;
+            runs.extend(part.perform_in(&lab, &mut observe)?);
+        }
         Ok(Report::of(self.fault, runs))
     }
 

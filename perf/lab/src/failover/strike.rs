@@ -31,6 +31,18 @@ pub enum Fault {
     Planned,
 }
 
+impl Fault {
+    /// How often it may happen in one lab.
+    pub(super) fn runs_of_a_lab(self) -> usize {
+        match self {
+            // Each failure of a link doubles the time until it counts as healthy again: in four runs each
+            // unit's fails twice at the most.
+            Self::Link => 4,
+            Self::Kill | Self::Silent | Self::Planned => usize::MAX,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,13 +1,11 @@
 //! Real sockets in the namespaces of client and server that measure what the cluster does to them.
 
 mod crowd;
-mod flood;
 mod tcp;
 mod transfer;
 mod udp;
 
 pub use crowd::{Crowd, CrowdOutcome};
-pub use flood::Flood;
 pub use tcp::{TcpOutcome, TcpSessions};
 pub use transfer::Transfer;
 pub use udp::{Loss, UdpRecord, UdpStream};
