@@ -16,7 +16,7 @@ use anyhow::{Context, Result, anyhow};
 use cluster::{LinkId, Node, Settings, Time, UnitId};
 use config::Config;
 use crossbeam::channel::Receiver;
-use dpdk::{Burst, Eal, Port};
+use dpdk::{Burst, Eal, Mbuf, Port};
 use forward::{
     DeltaNotice, DirtyRanges, Injected, InterfaceId, Neighbours, Publisher, Punted, Snapshot,
     TableCommand, WorkerCounters,
@@ -125,6 +125,8 @@ pub(crate) struct Control {
     events: Events,
     counters: ControlCounters,
     received: Burst,
+    /// Frames with changes of sessions, with their interface, for which a worker has to catch up first.
+    postponed: VecDeque<(usize, Mbuf)>,
     multicast: Mac,
     housekeeping_due: Time,
     forwarded: (Time, u64),
@@ -199,6 +201,7 @@ impl Control {
             events: Events::default(),
             counters: ControlCounters::default(),
             received: Burst::new(),
+            postponed: VecDeque::new(),
             multicast: plan::cluster_multicast(config.cluster.id),
             housekeeping_due: now,
             forwarded: (now, 0),

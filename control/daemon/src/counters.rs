@@ -37,6 +37,8 @@ counters! {
         neighbour_flushed: "Waiting packets dropped because their interface went away.";
         sync_interface_strangers: "Frames on sync interfaces that are not of the cluster.";
         commands_deferred: "Changes of sessions that waited because a worker's ring was full.";
+        sync_frames_postponed: "Frames with changes of sessions that waited because a worker had fallen behind.";
+        sync_frames_dropped: "Frames with changes of sessions that were dropped because too many waited; they are sent again.";
         acked_confirmed: "First packets that waited until a peer had their sessions.";
         acked_timeouts: "First packets that left because no peer had their sessions in time.";
         acked_alone: "First packets that left at once because there is no peer.";

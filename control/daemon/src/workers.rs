@@ -12,7 +12,7 @@ use forward::{Gate, Now, QueuePair, Worker, WorkerParts};
 
 use crate::clock::{Clock, tick};
 
-/// Turns without a packet before a worker sleeps at all.
+/// Turns without anything to do before a worker sleeps at all.
 const EMPTY_TURNS: u32 = 64;
 /// The first sleep; each following one is twice as long.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(20);
@@ -84,11 +84,11 @@ fn run(mut worker: Worker<Option<QueuePair>>, idle: Idle, clock: Clock, stop: &A
     let mut sleep = SHORTEST_SLEEP;
     while !stop.load(Ordering::Relaxed) {
         let now = clock.now();
-        let packets = worker.turn(Now {
+        let done = worker.turn(Now {
             nanos: now.0,
             tick: tick(now),
         });
-        if packets > 0 {
+        if done > 0 {
             (empty, sleep) = (0, SHORTEST_SLEEP);
         } else if idle == Idle::Sleep {
             empty += 1;

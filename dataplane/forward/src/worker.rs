@@ -178,8 +178,8 @@ impl<P: PortIo> Worker<P> {
         self
     }
 
-    /// Does everything that is there to do now, within bounds. Returns how many packets that were:
-    /// the caller may idle after a turn without any.
+    /// Does everything that is there to do now, within bounds. Returns how much that was, packets and changes
+    /// that other cores want: the caller may idle after a turn without any.
     pub fn turn(&mut self, now: Now) -> usize {
         let scene = Scene {
             snapshot: self.snapshot.load(),
@@ -215,19 +215,18 @@ impl<P: PortIo> Core<P> {
     fn turn(&mut self, scene: &Scene<'_>) -> usize {
         self.counters.happened(Event::Turns);
         self.evictions.begin_turn();
-        let mut packets = self.send_injected();
-        self.obey_commands(scene);
+        let mut done = self.send_injected() + self.obey_commands(scene);
         self.age(scene);
         if self.handover.is_active() {
-            packets += self.let_go(scene);
+            done += self.let_go(scene);
         }
-        packets += self.take_over(scene);
+        done += self.take_over(scene);
         for index in 0..self.egress.len() {
             let interface = InterfaceId(u8::try_from(index).unwrap_or(u8::MAX));
-            packets += self.receive(scene, interface);
+            done += self.receive(scene, interface);
         }
         self.egress.flush();
-        packets
+        done
     }
 
     /// One burst of a port.

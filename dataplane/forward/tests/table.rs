@@ -414,6 +414,20 @@ fn changes_by_others_are_entered_by_version() {
 }
 
 #[test]
+fn a_worker_is_not_idle_while_changes_wait() {
+    let mut gateway = Gateway::new(Plan::default());
+    for port in 0..100 {
+        let tuple = Tuple::v4(CLIENT, 1_000 + port, SERVER, 443, 6);
+        let command = TableCommand::Retract(tuple, Version(1));
+        gateway.control[0].commands.push(command).unwrap();
+    }
+    let now = gateway.now;
+    let turns: Vec<usize> = (0..3).map(|_| gateway.workers[0].turn(now)).collect();
+    assert_eq!(turns.iter().sum::<usize>(), 100);
+    assert!(turns[0] > 0 && turns[1] > 0 && turns[2] == 0, "{turns:?}");
+}
+
+#[test]
 fn a_full_delta_ring_marks_the_range() {
     let mut gateway = Gateway::new(Plan {
         rings: forward::RingSizes {

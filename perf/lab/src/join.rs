@@ -10,6 +10,7 @@ use api::Role;
 use serde::Serialize;
 
 use crate::clock::{self, Found, wait_for};
+use crate::failover::Contender;
 use crate::probe::{Crowd, UdpStream};
 use crate::{Host, Lab, LabSettings, Unit};
 
@@ -69,7 +70,10 @@ impl Joining {
         ensure!(self.runs > 0, "there is at least one run");
         ensure!(self.lab.units >= 2, "joining needs at least two units");
         let lab = Lab::up(&self.lab)?;
-        let runs = self.perform_in(&lab);
+        let runs = self.perform_in(&lab).map_err(|error| {
+            let logs = lab.log_ends();
+            error.context(format!("the end of the units' logs:\n{logs}"))
+        });
         lab.down()?;
         let runs = runs?;
         let mut times: Vec<f64> = runs.iter().map(|run| run.ready_ms).collect();

@@ -1,7 +1,9 @@
 //! What comes in: links, frames, packets of the workers, changes of sessions.
 
 use arrayvec::ArrayVec;
+use cluster::envelope::{Header, Kind};
 use cluster::{Load, RangeSet, Time};
+use dpdk::Mbuf;
 use forward::{DeltaKind, DeltaNotice, InterfaceId, PuntReason};
 
 use packet::Mac;
@@ -23,9 +25,19 @@ const DELTAS_PER_TURN: usize = 4_096;
 const DELTAS_AT_ONCE: usize = 32;
 /// Bursts of one sync interface per turn.
 const BURSTS_PER_TURN: usize = 16;
-/// So many changes of other units may wait for a worker before no more are taken in: the sender
-/// keeps them and sends them again.
+/// So many changes of other units may wait for a worker before frames with more of them have to wait.
 const DEFERRED_MAX: usize = 65_536;
+/// So many frames wait, as many as peers send before they hear that some have come; more are dropped, and sent
+/// again by their senders.
+const POSTPONED_MAX: usize = 1_024;
+/// How many of them are taken in per turn.
+const POSTPONED_PER_TURN: usize = 128;
+
+/// Whether a frame on a sync interface is of the kind that peers send many of.
+fn tells_of_sessions(frame: &[u8]) -> bool {
+    let payload = frame.get(ETHERNET_HEADER..).unwrap_or_default();
+    Header::decode(payload).is_ok_and(|header| header.kind == Kind::Sync)
+}
 
 impl Control {
     pub(super) fn take_carriers(&mut self, now: Time) {
@@ -58,39 +70,59 @@ impl Control {
         }
     }
 
+    /// Takes in what came by sync interfaces. While a worker has fallen behind, frames with changes of sessions
+    /// wait, and nothing else does: a unit that is busy copying hears its peers all the same.
     pub(super) fn take_sync_frames(&mut self, now: Time) {
-        let ether_type = self.config.cluster.ether_type.to_be_bytes();
-        let sides = self.interfaces.iter().zip(&self.config.interfaces);
-        for (queues, (side, interface)) in self.outgoing.sync.iter_mut().zip(sides) {
-            let (Some(queues), Some(link)) = (queues, side.link) else {
-                continue;
-            };
-            let place = Place {
-                interface: &interface.name,
-                cluster: self.config.cluster.id,
-            };
-            for _ in 0..BURSTS_PER_TURN {
-                if self
-                    .workers
-                    .iter()
-                    .any(|worker| worker.deferred.len() > DEFERRED_MAX)
-                    || queues.receive.receive(&mut self.received) == 0
-                {
+        let mut workers = self.workers.iter();
+        let behind = workers.any(|worker| worker.deferred.len() > DEFERRED_MAX);
+        if !behind {
+            for _ in 0..POSTPONED_PER_TURN {
+                let Some((interface, mbuf)) = self.postponed.pop_front() else {
                     break;
-                }
-                for mbuf in self.received.drain() {
-                    match mbuf.data().split_at_checked(ETHERNET_HEADER) {
-                        Some((header, payload)) if header[12..] == ether_type => {
-                            if let Some(reason) = self.node.handle_frame(link, payload, now) {
-                                let frame = mbuf.data();
-                                self.strangers
-                                    .meet(reason, frame, &place, now, &mut self.events);
-                            }
-                        }
-                        _ => self.counters.sync_interface_strangers += 1,
+                };
+                self.take_sync_frame(interface, mbuf.data(), now);
+            }
+        }
+        let in_order = !behind && self.postponed.is_empty();
+        for interface in 0..self.outgoing.sync.len() {
+            for _ in 0..BURSTS_PER_TURN {
+                let Some(queues) = &mut self.outgoing.sync[interface] else {
+                    break;
+                };
+                let mut received = std::mem::take(&mut self.received);
+                let count = queues.receive.receive(&mut received);
+                for mbuf in received.drain() {
+                    if in_order || !tells_of_sessions(mbuf.data()) {
+                        self.take_sync_frame(interface, mbuf.data(), now);
+                    } else {
+                        self.postpone(interface, mbuf);
                     }
                 }
+                self.received = received;
+                if count == 0 {
+                    break;
+                }
             }
+        }
+    }
+
+    fn postpone(&mut self, interface: usize, mbuf: Mbuf) {
+        if self.postponed.len() < POSTPONED_MAX {
+            self.counters.sync_frames_postponed += 1;
+            self.postponed.push_back((interface, mbuf));
+        } else {
+            self.counters.sync_frames_dropped += 1;
+        }
+    }
+
+    /// A frame that came by a sync interface.
+    fn take_sync_frame(&mut self, interface: usize, frame: &[u8], now: Time) {
+        let ether_type = self.config.cluster.ether_type.to_be_bytes();
+        match frame.split_at_checked(ETHERNET_HEADER) {
+            Some((header, _)) if header[12..] == ether_type => {
+                self.take_cluster_frame(interface, frame, now);
+            }
+            _ => self.counters.sync_interface_strangers += 1,
         }
     }
 
@@ -102,7 +134,7 @@ impl Control {
                     break;
                 };
                 if punted.reason == PuntReason::Heartbeat {
-                    self.take_heartbeat(punted.interface, punted.mbuf.data(), now);
+                    self.take_cluster_frame(punted.interface.index(), punted.mbuf.data(), now);
                     continue;
                 }
                 if let PuntReason::Unconfirmed {
@@ -141,16 +173,16 @@ impl Control {
         }
     }
 
-    /// A frame of the cluster that came by a traffic interface.
-    fn take_heartbeat(&mut self, interface: InterfaceId, frame: &[u8], now: Time) {
-        let side = self.interfaces.get(interface.index());
+    /// A frame of the cluster.
+    fn take_cluster_frame(&mut self, interface: usize, frame: &[u8], now: Time) {
+        let side = self.interfaces.get(interface);
         let link = side.and_then(|side| side.link);
         let (Some(link), Some(payload)) = (link, frame.get(ETHERNET_HEADER..)) else {
             return;
         };
         if let Some(reason) = self.node.handle_frame(link, payload, now) {
             let place = Place {
-                interface: &self.config.interfaces[interface.index()].name,
+                interface: &self.config.interfaces[interface].name,
                 cluster: self.config.cluster.id,
             };
             self.strangers

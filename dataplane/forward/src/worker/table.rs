@@ -148,8 +148,8 @@ impl<P: PortIo> Core<P> {
         told
     }
 
-    /// Makes the changes that other cores want.
-    pub(super) fn obey_commands(&mut self, scene: &Scene<'_>) {
+    /// Makes the changes that other cores want; returns how many.
+    pub(super) fn obey_commands(&mut self, scene: &Scene<'_>) -> usize {
         let mut left = COMMANDS_PER_TURN;
         let mut commands = ArrayVec::<TableCommand, COMMANDS_AT_ONCE>::new();
         while left > 0 {
@@ -159,7 +159,7 @@ impl<P: PortIo> Core<P> {
                 commands.push(command);
             }
             if commands.is_empty() {
-                return;
+                break;
             }
             left = left.saturating_sub(commands.len());
             prefetch_commands(&self.shard, &commands);
@@ -167,6 +167,7 @@ impl<P: PortIo> Core<P> {
                 self.obey(scene, command);
             }
         }
+        COMMANDS_PER_TURN - left
     }
 
     fn obey(&mut self, scene: &Scene<'_>, command: TableCommand) {

@@ -177,7 +177,7 @@ impl Units {
             }
             Phase::Joining => match &self.joiner {
                 None => self.join()?,
-                Some(joiner) if joiner.shard.len() > 0 => {
+                Some(joiner) if !joiner.shard.is_empty() => {
                     phase.advance(Phase::Joining, Phase::Copying);
                 }
                 Some(_) => {}
