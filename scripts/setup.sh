@@ -23,7 +23,7 @@ case "${1-}" in
 --test)
     packages+=(
         valgrind python3
-        etcd-server                             # the witness of clusters under test
+        etcd-server openssl                     # the witness of clusters under test, and its certificates
         dpdk-dev dpdk-doc                       # testpmd and l3fwd, which are measured beside
         keepalived conntrackd conntrack         # and the cluster that failovers are measured beside
     )

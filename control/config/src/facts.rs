@@ -188,6 +188,13 @@ fn witness(config: &Config, facts: &mut Vec<Fact>) {
     if let Some(witness) = &config.witness {
         let mut table = table(facts, "witness", Effect::Restart);
         table.say(Scope::Unit, "endpoints", join(&witness.endpoints));
+        if let Some(tls) = &witness.tls {
+            table.say(Scope::Unit, "ca", tls.ca.display());
+            if let Some((cert, key)) = &tls.identity {
+                table.say(Scope::Unit, "cert", cert.display());
+                table.say(Scope::Unit, "key", key.display());
+            }
+        }
         table.say(Scope::Cluster, "lease", show(witness.lease));
     }
 }

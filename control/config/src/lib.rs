@@ -41,4 +41,4 @@ pub use model::{
 };
 pub use monitors::{Monitor, MonitorKind};
 pub use problem::{Problem, Problems, Severity};
-pub use witness::{Endpoint, Witness};
+pub use witness::{Endpoint, Tls, Witness};

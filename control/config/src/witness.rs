@@ -1,6 +1,8 @@
 //! `[witness]`: the store outside of the cluster whose lease a unit needs to be primary.
 
 use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -19,11 +21,24 @@ pub struct Witness {
     pub endpoints: Vec<Endpoint>,
     /// How long a lease lasts that is not renewed: whole seconds.
     pub lease: Duration,
+    /// How its servers are known, and this unit to them, where they are asked by HTTPS.
+    pub tls: Option<Tls>,
+}
+
+/// Files of certificates, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Of the authorities, one of which has signed each server's certificate.
+    pub ca: PathBuf,
+    /// This unit's certificate, with those between it and an authority that the servers know, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Where a server of the witness answers, by HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Whether by HTTPS.
+    pub tls: bool,
     /// Name or address; an IPv6 address without brackets.
     pub host: String,
     /// TCP port.
@@ -32,10 +47,11 @@ pub struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -52,13 +68,78 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &Report) -> Option<Option<Wit
         report.error(section.line(), "witness.endpoints", refusal);
     }
     let endpoints = section.list("endpoints", endpoint);
+    let line = endpoints.first().map_or(section.line(), |one| one.line);
+    let endpoints: Vec<Endpoint> = endpoints.into_iter().map(|one| one.value).collect();
     let lease = section.or("lease", 3 * SECOND, lease);
+    let tls = tls(&section, &endpoints, line, report);
     section.finish();
     let witness = Witness {
-        endpoints: endpoints.into_iter().map(|one| one.value).collect(),
+        endpoints,
         lease: lease?.value,
+        tls: tls?,
     };
     (!witness.endpoints.is_empty()).then_some(Some(witness))
+}
+
+/// Reads what HTTPS needs. The outer `None` says that it is wrong.
+#[expect(clippy::option_option, reason = "absent is not the same as refused")]
+fn tls(
+    section: &Section<'_, '_>,
+    endpoints: &[Endpoint],
+    line: usize,
+    report: &Report,
+) -> Option<Option<Tls>> {
+    let [ca, cert, key] =
+        ["ca", "cert", "key"].map(|name| section.optional(name, |value| file(value, report)));
+    let refuse = |name: &str, cause: &str, remedy: &str| {
+        report.error(line, section.key(name), Refusal::new(cause, remedy));
+        None
+    };
+    let given = ["ca", "cert", "key"].map(|name| section.has(name));
+    let asked = endpoints.iter().filter(|endpoint| endpoint.tls).count();
+    if asked > 0 && asked < endpoints.len() {
+        return refuse(
+            "endpoints",
+            "some begin with http:// and some with https://",
+            "write https:// for all of them, or for none",
+        );
+    }
+    match (asked > 0, given) {
+        (true, [false, ..]) => refuse(
+            "ca",
+            "is missing, and endpoints begin with https://",
+            "add a line such as ca = \"etcd-ca.pem\", the certificate of who signed theirs",
+        ),
+        (false, given) if given.contains(&true) && !endpoints.is_empty() => refuse(
+            "endpoints",
+            "begin with http://, and there are files for TLS",
+            "write https://, or remove ca, cert and key",
+        ),
+        (_, [_, true, false] | [_, false, true]) => refuse(
+            "cert",
+            "and key belong together, and one of them is missing",
+            "give both, or neither if the servers ask for none",
+        ),
+        _ if given != [ca.is_some(), cert.is_some(), key.is_some()] => None,
+        _ => Some(ca.map(|ca| Tls {
+            ca: ca.value,
+            identity: cert.zip(key).map(|(cert, key)| (cert.value, key.value)),
+        })),
+    }
+}
+
+/// The path of a file that can be read, relative to the configuration.
+fn file(value: &DeValue<'_>, report: &Report) -> Result<PathBuf, Refusal> {
+    let path = value::string(value, "the path of a PEM file")?;
+    let folder = report.file().parent().unwrap_or(Path::new(""));
+    let path = folder.join(path);
+    match File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(Refusal::new(
+            format!("{} can't be read: {error}", path.display()),
+            "make it a PEM file that the user of tidegated can read",
+        )),
+    }
 }
 
 /// etcd counts in whole seconds, and grants none below its election timeout and a half.
@@ -77,14 +158,11 @@ fn endpoint(value: &DeValue<'_>) -> Result<Endpoint, Refusal> {
     let text = value::string(value, EXAMPLE)?;
     let wrong =
         |cause: &str| Refusal::new(format!("\"{text}\" {cause}"), format!("write {EXAMPLE}"));
-    if text.starts_with("https://") {
-        let remedy =
-            "write http://, on a network of its own or through a local proxy that speaks TLS";
-        return Err(Refusal::new("TLS is not supported", remedy));
-    }
-    let rest = text
-        .strip_prefix("http://")
-        .ok_or_else(|| wrong("does not begin with http://"))?;
+    let (tls, rest) = match text.split_once("://") {
+        Some(("http", rest)) => (false, rest),
+        Some(("https", rest)) => (true, rest),
+        _ => return Err(wrong("does not begin with http:// or https://")),
+    };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match authority
         .strip_prefix('[')
@@ -108,6 +186,7 @@ fn endpoint(value: &DeValue<'_>) -> Result<Endpoint, Refusal> {
         return Err(wrong("names no host"));
     }
     Ok(Endpoint {
+        tls,
         host: host.to_owned(),
         port,
     })

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Folder, RIGHT, refused};
-use config::{Endpoint, diff};
+use config::{Endpoint, Tls, diff};
 
 fn with(table: &str) -> String {
     format!("{RIGHT}\n[witness]\n{table}\n")
@@ -23,6 +23,7 @@ fn endpoints_have_a_port_by_default_and_the_lease_too() {
     );
     let witness = Folder::new().right(&text).witness.unwrap();
     let endpoint = |host: &str, port| Endpoint {
+        tls: false,
         host: host.into(),
         port,
     };
@@ -57,6 +58,32 @@ fn units_agree_on_the_lease_and_each_has_its_endpoints() {
 }
 
 #[test]
+fn certificates_are_files_beside_the_configuration() {
+    let folder = Folder::new();
+    for name in ["ca.pem", "own.pem", "own.key"] {
+        folder.write(name, "", 0o600);
+    }
+    let tls = |lines: &str| {
+        let text = with(&format!("endpoints = \"https://a\"\n{lines}"));
+        folder.right(&text).witness.unwrap()
+    };
+    let witness = tls("ca = \"ca.pem\"");
+    assert_eq!(witness.endpoints[0].to_string(), "https://a:2379");
+    let ca = folder.path().join("ca.pem");
+    let identity = None;
+    assert_eq!(witness.tls, Some(Tls { ca, identity }));
+    let both = tls("ca = \"ca.pem\"\ncert = \"own.pem\"\nkey = \"own.key\"");
+    let identity = ["own.pem", "own.key"].map(|name| folder.path().join(name));
+    assert_eq!(both.tls.unwrap().identity, Some(identity.into()));
+    // Each unit has its own.
+    let hash = |table: &str| folder.right(&with(table)).hash();
+    assert_eq!(
+        hash("endpoints = \"https://a\"\nca = \"ca.pem\""),
+        hash("endpoints = \"http://a\"")
+    );
+}
+
+#[test]
 fn mistakes() {
     let cases = [
         (
@@ -67,14 +94,32 @@ fn mistakes() {
         ),
         (
             "endpoints = \"https://a:2379\"",
+            "witness.ca",
+            "is missing, and endpoints begin with https://",
+            "add a line such as ca = \"etcd-ca.pem\", the certificate of who signed theirs",
+        ),
+        (
+            "endpoints = [\"http://a\", \"https://b\"]",
             "witness.endpoints",
-            "TLS is not supported",
-            "write http://, on a network of its own or through a local proxy that speaks TLS",
+            "some begin with http:// and some with https://",
+            "write https:// for all of them, or for none",
+        ),
+        (
+            "key = \"cluster.key\"\nendpoints = \"http://a\"",
+            "witness.endpoints",
+            "begin with http://, and there are files for TLS",
+            "write https://, or remove ca, cert and key",
+        ),
+        (
+            "ca = \"cluster.key\"\ncert = \"cluster.key\"\nendpoints = \"https://a\"",
+            "witness.cert",
+            "and key belong together, and one of them is missing",
+            "give both, or neither if the servers ask for none",
         ),
         (
             "endpoints = \"a:2379\"",
             "witness.endpoints",
-            "\"a:2379\" does not begin with http://",
+            "\"a:2379\" does not begin with http:// or https://",
             "write an address such as \"http://192.0.2.30:2379\"",
         ),
         (

@@ -5,6 +5,7 @@
 //! [`LeaseWish`] of the cluster's state machine; the thread tells after each answer how things are.
 
 mod etcd;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +58,12 @@ impl Witness {
         let courier = Courier {
             etcd: Etcd::new(
                 settings.endpoints.clone(),
+                settings
+                    .tls
+                    .as_ref()
+                    .map(tls::connector)
+                    .transpose()
+                    .context("witness")?,
                 LeaseKeeper::exchange_limit(settings.lease),
                 key(config.cluster.id),
                 owner,
@@ -66,6 +73,7 @@ impl Witness {
             clock,
             report,
             looked: Arc::clone(&looked),
+            trouble: None,
         };
         let thread = std::thread::Builder::new()
             .name("witness".to_owned())
@@ -125,6 +133,8 @@ struct Courier {
     clock: Clock,
     report: Sender<LeaseReport>,
     looked: Arc<AtomicU64>,
+    /// Why the latest exchange brought nothing, if it did not: the log tells of each reason once.
+    trouble: Option<String>,
 }
 
 impl Courier {
@@ -158,10 +168,15 @@ impl Courier {
         let answer = match self.exchange(request).await {
             Ok(answer) => answer,
             Err(failure) => {
-                tracing::debug!("the witness: {failure}");
+                let trouble = failure.to_string();
+                if self.trouble.as_ref() != Some(&trouble) {
+                    tracing::warn!("the witness: {trouble}");
+                }
+                self.trouble = Some(trouble);
                 return None;
             }
         };
+        self.trouble = None;
         if let LeaseAnswer::Granted { life, .. } = answer {
             tracing::debug!("a lease of {} s at the witness", life.as_secs());
         }

@@ -3,6 +3,7 @@
 //! 64-bit numbers are texts in its JSON, keys and values are base64, and what is zero is left out.
 
 use std::fmt::Write as _;
+use std::io;
 use std::time::Duration;
 
 use cluster::{LeaseHolder, LeaseId, UnitId};
@@ -10,11 +11,14 @@ use config::Endpoint;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::rt::{Read, Write};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 1 << 16;
@@ -25,7 +29,7 @@ pub(super) enum Failure {
     #[error("{endpoint} cannot be reached: {cause}")]
     Unreachable {
         endpoint: Endpoint,
-        cause: std::io::Error,
+        cause: io::Error,
     },
     #[error("{0} did not answer in time")]
     Late(Endpoint),
@@ -43,6 +47,8 @@ pub(super) struct Etcd {
     /// The one that is asked.
     current: usize,
     patience: Duration,
+    /// For those that are asked by HTTPS.
+    tls: Option<TlsConnector>,
     connection: Option<SendRequest<Full<Bytes>>>,
     key: String,
     owner: String,
@@ -50,9 +56,10 @@ pub(super) struct Etcd {
 
 impl Etcd {
     /// `key` is where the primary is written, `owner` what this unit writes there: its number first.
-    /// No exchange takes longer than `patience`.
+    /// No exchange takes longer than `patience`. `tls` is needed where an endpoint is one of HTTPS.
     pub(super) fn new(
         endpoints: Vec<Endpoint>,
+        tls: Option<TlsConnector>,
         patience: Duration,
         key: String,
         owner: String,
@@ -61,6 +68,7 @@ impl Etcd {
             endpoints,
             current: 0,
             patience,
+            tls,
             connection: None,
             key: base64(key.as_bytes()),
             owner: base64(owner.as_bytes()),
@@ -163,7 +171,7 @@ impl Etcd {
     ) -> Result<Value, Failure> {
         let mut connection = match self.connection.take() {
             Some(connection) if !connection.is_closed() => connection,
-            _ => connect(endpoint).await?,
+            _ => connect(endpoint, self.tls.as_ref()).await?,
         };
         connection.ready().await?;
         let request = Request::builder()
@@ -189,16 +197,35 @@ impl Etcd {
     }
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, Failure> {
+async fn connect(
+    endpoint: &Endpoint,
+    tls: Option<&TlsConnector>,
+) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let unreachable = |cause| Failure::Unreachable {
+        endpoint: endpoint.clone(),
+        cause,
+    };
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
         .await
-        .map_err(|cause| Failure::Unreachable {
-            endpoint: endpoint.clone(),
-            cause,
-        })?;
+        .map_err(unreachable)?;
     // Each exchange is one small packet each way.
     let _ = stream.set_nodelay(true);
-    let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    if !endpoint.tls {
+        return speak(TokioIo::new(stream)).await;
+    }
+    let tls = tls.ok_or_else(|| unreachable(io::Error::other("no certificates for TLS")))?;
+    let name = ServerName::try_from(endpoint.host.clone());
+    let name = name.map_err(|cause| unreachable(io::Error::other(cause)))?;
+    let stream = tls.connect(name, stream).await.map_err(unreachable)?;
+    speak(TokioIo::new(stream)).await
+}
+
+/// Begins HTTP over a connection.
+async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Failure>
+where
+    S: Read + Write + Send + Unpin + 'static,
+{
+    let (connection, driver) = http1::handshake(stream).await?;
     // Ends with the connection.
     tokio::spawn(driver);
     Ok(connection)

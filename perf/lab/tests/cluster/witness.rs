@@ -27,11 +27,13 @@ struct Etcd {
     namespace: Namespace,
     directory: PathBuf,
     process: Option<Child>,
+    /// Asked by HTTPS, which asks for certificates itself.
+    secured: bool,
 }
 
 impl Etcd {
     /// Wires and starts it, and has the units' configurations name it.
-    fn beside(site: &Site) -> Self {
+    fn beside(site: &Site, secured: bool) -> Self {
         let topology = site.lab.topology();
         let namespace = Namespace::named(format!("{}w", topology.prefix()));
         namespace.create().unwrap();
@@ -40,17 +42,76 @@ impl Etcd {
             namespace,
             directory: std::env::temp_dir().join(name),
             process: None,
+            secured,
         };
         etcd.wire(site);
+        fs::create_dir_all(&etcd.directory).unwrap();
+        let mut files = String::new();
+        if secured {
+            etcd.certify();
+            let file = |name| etcd.directory.join(name).display().to_string();
+            let (ca, cert, key) = (file("ca.pem"), file("unit.pem"), file("unit.key"));
+            files = format!("ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n");
+        }
         etcd.start();
         for unit in site.lab.units() {
             let table = format!(
-                "[witness]\nendpoints = [\"http://{ETCD}\"]\nlease = \"{}s\"\n\n[management]",
+                "[witness]\nendpoints = [\"{}\"]\nlease = \"{}s\"\n{files}\n[management]",
+                etcd.origin(),
                 LEASE.as_secs()
             );
             site.edit(unit.id(), "[management]", &table);
         }
         etcd
+    }
+
+    /// Where clients find it.
+    fn origin(&self) -> String {
+        let scheme = if self.secured { "https" } else { "http" };
+        format!("{scheme}://{ETCD}:2379")
+    }
+
+    /// Makes an authority, certificates of it for etcd and the units, and an authority of nobody here.
+    fn certify(&self) {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        fs::write(
+            self.directory.join("names"),
+            format!("subjectAltName = IP:{ETCD}, IP:127.0.0.1\n"),
+        )
+        .unwrap();
+        for authority in ["ca", "other"] {
+            self.openssl(&format!(
+                "req -x509 {key} -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+            ));
+        }
+        for name in ["etcd", "unit"] {
+            self.openssl(&format!(
+                "req {key} -subj /CN={name} -keyout {name}.key -out {name}.csr"
+            ));
+            self.openssl(&format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names \
+                 -out {name}.pem"
+            ));
+        }
+    }
+
+    fn openssl(&self, words: &str) {
+        let mut command = Command::new("openssl");
+        command.args(words.split_whitespace());
+        let output = command.current_dir(&self.directory).output().unwrap();
+        assert!(output.status.success(), "{words}: {}", text(&output.stderr));
+    }
+
+    /// curl, as a client that etcd believes.
+    fn curl(&self) -> Command {
+        let mut command = self.namespace.command("curl");
+        command.current_dir(&self.directory).arg("-sf");
+        if self.secured {
+            command.args([
+                "--cacert", "ca.pem", "--cert", "unit.pem", "--key", "unit.key",
+            ]);
+        }
+        command
     }
 
     fn wire(&self, site: &Site) {
@@ -79,29 +140,30 @@ impl Etcd {
 
     /// Starts it anew, or with what it knew before.
     fn start(&mut self) {
-        fs::create_dir_all(&self.directory).unwrap();
         let log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.directory.join("log"))
             .unwrap();
-        let (clients, peers) = ("http://0.0.0.0:2379", "http://127.0.0.1:2380");
+        let peers = "http://127.0.0.1:2380";
+        let clients = self.origin().replace(&ETCD.to_string(), "0.0.0.0");
         let mut command = self.namespace.command("etcd");
+        command.current_dir(&self.directory);
+        if self.secured {
+            command.args(["--cert-file", "etcd.pem", "--key-file", "etcd.key"]);
+            command.args(["--client-cert-auth", "--trusted-ca-file", "ca.pem"]);
+        }
         command.arg("--data-dir").arg(self.directory.join("data"));
-        command.args(["--listen-client-urls", clients]);
-        command.args(["--advertise-client-urls", &format!("http://{ETCD}:2379")]);
+        command.args(["--listen-client-urls", &clients]);
+        command.args(["--advertise-client-urls", &self.origin()]);
         command.args(["--listen-peer-urls", peers]);
         command.args(["--initial-advertise-peer-urls", peers]);
         command.args(["--initial-cluster", &format!("default={peers}")]);
         command.stdout(Stdio::null()).stderr(log);
         self.process = Some(command.spawn().unwrap());
         wait_for("etcd to answer", Duration::from_secs(20), || {
-            let health = format!("http://{ETCD}:2379/health");
-            let asked = self
-                .namespace
-                .command("curl")
-                .args(["-sf", &health])
-                .output()?;
+            let health = format!("{}/health", self.origin());
+            let asked = self.curl().arg(health).output()?;
             Ok(if asked.status.success() {
                 Found::Yes(())
             } else {
@@ -120,9 +182,9 @@ impl Etcd {
 
     /// Who is written down as the primary.
     fn written(&self) -> String {
-        let mut command = self.namespace.command("curl");
-        command.args(["-sf", "-d", "{\"key\":\"L3RpZGVnYXRlLzcvcHJpbWFyeQ==\"}"]);
-        command.arg(format!("http://{ETCD}:2379/v3/kv/range"));
+        let mut command = self.curl();
+        command.args(["-d", "{\"key\":\"L3RpZGVnYXRlLzcvcHJpbWFyeQ==\"}"]);
+        command.arg(format!("{}/v3/kv/range", self.origin()));
         text(&command.output().unwrap().stdout)
     }
 }
@@ -146,7 +208,7 @@ impl Drop for Etcd {
 /// Two units with a witness, one whole cluster.
 fn witnessed() -> (Site, Etcd) {
     let site = Site::prepare();
-    let etcd = Etcd::beside(&site);
+    let etcd = Etcd::beside(&site, false);
     site.start();
     (site, etcd)
 }
@@ -326,4 +388,32 @@ fn without_etcd_the_primary_stops_and_with_it_the_cluster_serves_again() {
     etcd.start();
     site.lab.wait_whole().unwrap();
     assert_all_kept(sessions, 5);
+}
+
+#[test]
+fn etcd_is_asked_by_tls_and_believed_only_for_its_certificate() {
+    let site = Site::prepare();
+    let etcd = Etcd::beside(&site, true);
+    site.start();
+    let (primary, other) = (site.primary().id(), site.subordinate().id());
+    let holder = |unit| {
+        let view: ClusterView = site.ask(unit, "cluster");
+        let witness = view.witness.unwrap();
+        (witness.answers, witness.holder)
+    };
+    site.wait_until("both to know the holder of the lease", || {
+        [primary, other].map(holder) == [(true, Some(primary)); 2]
+    });
+    assert!(etcd.written().contains("\"count\":\"1\""));
+
+    // One that knows another authority does not believe it, and says so.
+    site.unit(other).stop().unwrap();
+    site.edit(other, "ca.pem", "other.pem");
+    site.unit(other).start().unwrap();
+    site.wait_until("its log to tell", || {
+        let log = fs::read_to_string(site.unit(other).log()).unwrap();
+        log.contains("invalid peer certificate")
+    });
+    assert!(!holder(other).0);
+    assert_eq!(holder(primary), (true, Some(primary)));
 }
