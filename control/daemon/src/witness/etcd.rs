@@ -351,7 +351,13 @@ mod tests {
     }
 
     fn etcd() -> Etcd {
-        Etcd::new(Vec::new(), None, Duration::ZERO, "k".into(), "3 17 gw-c".into())
+        Etcd::new(
+            Vec::new(),
+            None,
+            Duration::ZERO,
+            "k".into(),
+            "3 17 gw-c".into(),
+        )
     }
 
     #[test]
