@@ -17,7 +17,7 @@ use crate::world::{What, World};
 const DRIFT: u64 = 50_000;
 /// Exchanges that take as long as they like while it is slow, in thousandths.
 const SLOW: u64 = 200;
-/// How long a request waits in a network that is cut, until its sender's system gives it up.
+/// How long an exchange takes at the most while the store is slow, and what was sent into a cut after it was given up.
 const LONGEST_DELAY: u64 = 5 * SECOND;
 
 /// A unit, in one of its starts.
@@ -132,9 +132,11 @@ impl Store {
     /// How long something takes one way; `None` if it does not arrive.
     fn delay(&mut self, unit: usize, way: usize) -> Option<u64> {
         if self.cuts[unit][way] {
-            // What was sent into a cut may arrive when that ends.
+            // What was sent into a cut may arrive when that ends, after its sender gave it up, by whatever clock.
             let late = self.random.chance(500);
-            return late.then(|| self.random.within(SECOND / 2..LONGEST_DELAY));
+            let given_up =
+                u64::try_from(2 * LeaseKeeper::exchange_limit(self.life).as_nanos()).unwrap();
+            return late.then(|| given_up + self.random.within(0..LONGEST_DELAY));
         }
         let longest = if self.slow && self.random.chance(SLOW) {
             LONGEST_DELAY
