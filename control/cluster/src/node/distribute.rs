@@ -6,15 +6,20 @@
 //! less healthy than this unit and is reached on every traffic interface on which this unit is up. To
 //! begin with it must also be synced, and lack nothing as far as this unit knows; later not, because a change
 //! of the primary makes every unit copy anew, and nobody should lose its sessions for that. All who own hear
-//! each other: what an owner tells of its sessions nobody else tells.
+//! each other, and have for a while before they began: what an owner tells of its sessions nobody else tells.
 //!
 //! Invariants: a driver is told of members before of the duty that names one; under the schedule `none` no
 //! peer owns anything but a successor that takes over.
 
+use std::time::Duration;
+
 use crate::election::Units;
 use crate::peer::Peer;
 use crate::schedule::{Pick, Schedule, Taker, slots};
-use crate::{Action, Distribution, Duty, Member, Node, Role, UnitId};
+use crate::{Action, Distribution, Duty, Member, Node, Role, Time, UnitId};
+
+/// How long a unit must have heard all owners before it begins to be one: what they had told before, it asks for.
+const CATCHING_UP: Duration = Duration::from_secs(1);
 
 /// What the driver was told.
 #[derive(Debug, Default)]
@@ -28,6 +33,8 @@ pub(super) struct Told {
     dealt: Option<(Schedule, Units<Taker>)>,
     /// Peers that may own sessions, bit 0 for unit 1.
     owners: u16,
+    /// By unit: since when it has heard all who own, and been heard by them.
+    together_since: [Option<Time>; UnitId::MAX as usize],
     /// This unit has known all sessions that it may own, in this start.
     ready: bool,
     /// Who was last in the position to pass frames on to this unit.
@@ -93,7 +100,7 @@ impl Node {
                 theirs.any(|other| other.interface == station.interface)
             })
         };
-        let able = self.trusted().filter(|peer| {
+        let able = |peer: &Peer| {
             let beat = &peer.beat;
             let willing = beat.willing && beat.workers && !peer.left;
             let equal = peer.configuration_agrees && beat.health.healthy >= self.health.healthy;
@@ -101,17 +108,27 @@ impl Node {
             let synced = beat.synced && self.sync.lag(peer.unit).dirty == 0;
             let holds = synced || before & peer.unit.bit() != 0;
             willing && equal && holds && covers(peer)
-        });
-        let mut able: Units<_> = able.map(|peer| (peer.unit, self.heard_by(peer))).collect();
+        };
+        let peers = self.trusted();
+        let mut peers: Units<_> = peers
+            .map(|peer| (peer.unit, able(peer), self.heard_by(peer)))
+            .collect();
         // Who owns already goes before who would begin to.
-        able.sort_by_key(|(unit, _)| (before & unit.bit() == 0, *unit));
+        peers.sort_by_key(|(unit, ..)| (before & unit.bit() == 0, *unit));
+        let mut since = [None; UnitId::MAX as usize];
         let (mut owners, mut heard_by_all) = (0, u16::MAX);
-        for (unit, hears) in able {
-            if hears & owners == owners && heard_by_all & unit.bit() != 0 {
+        for (unit, able, hears) in peers {
+            if hears & owners != owners || heard_by_all & unit.bit() == 0 {
+                continue;
+            }
+            let together = self.told.together_since[unit.index()].unwrap_or(self.now);
+            since[unit.index()] = Some(together);
+            if able && (before & unit.bit() != 0 || self.now >= together + CATCHING_UP) {
                 owners |= unit.bit();
                 heard_by_all &= hears;
             }
         }
+        self.told.together_since = since;
         self.told.owners = owners;
     }
 

@@ -171,7 +171,7 @@ fn who_was_away_and_missed_something_does_not_begin_to_own() {
         let mut members = bench.node.distribution().members.iter();
         members.any(|member| member.unit == unit(2) && member.owns)
     };
-    bench.beat(synced);
+    bench.pass(1_100, synced);
     assert!(owns(&bench));
     bench.idle(100);
     assert!(!owns(&bench));
