@@ -2,6 +2,7 @@
 
 use cluster::UnitId;
 use packet::Tuple;
+use session::State;
 
 use super::roles;
 use crate::users::Packet;
@@ -53,12 +54,14 @@ pub(super) fn one_owner(world: &World) {
     }
 }
 
-/// The users' connections that all units hold as the users see them.
+/// The users' connections that all units hold as the users see them. That the server answered may have been lost
+/// with the only unit that saw it; then the server says so again, which these users do not.
 pub(crate) fn known(world: &World) -> Vec<Known> {
     let held = |original: &Tuple, port: u16| {
         world.units.iter().all(|unit| {
             let session = unit.workers.get(original);
-            session.is_some_and(|session| session.tuples[1].dst_port == port)
+            let known = session.filter(|session| session.state != State::SynSent);
+            known.is_some_and(|session| session.tuples[1].dst_port == port)
         })
     };
     let open = world.users.open();

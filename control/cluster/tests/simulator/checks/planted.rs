@@ -1,7 +1,7 @@
 //! Each check fails where something is wrong: here it is handed a run that was calm, and one mistake.
 
 use cluster::{Cause, Command, Delta, Schedule};
-use session::{Session, Version};
+use session::{Session, State, Tick, Version};
 
 use super::roles::Roles;
 use super::{Checks, owners};
@@ -340,6 +340,28 @@ fn connections_of_a_calm_run_go_on_whoever_dies() {
         world.run_for(world.options.settle_bound());
         owners::go_on(&mut world, &known);
     }
+}
+
+#[test]
+fn a_connection_of_which_nobody_left_saw_the_answer_is_not_known() {
+    // Seed 42922: the unit that saw it was alone then, and died. The server answers again; these users do not.
+    let (mut world, primary, _) = shared();
+    let before = owners::known(&world).len();
+    let is_answered = |session: &Session| session.state == State::Established;
+    let workers = &world.units[primary].workers;
+    let mut held = workers.contents().into_keys();
+    let answered = held.find_map(|tuple| workers.get(&tuple).filter(is_answered));
+    let first = answered.expect("some connection is open");
+    let forgotten = Session {
+        state: State::SynSent,
+        version: Version(first.version.0 + 1),
+        ..first
+    };
+    for unit in &mut world.units {
+        let home = unit.workers.home(&first.tuples[0]);
+        unit.workers.shards[home].apply(&forgotten, 300, Tick(0));
+    }
+    assert_eq!(owners::known(&world).len(), before - 1);
 }
 
 #[test]
