@@ -177,6 +177,8 @@ impl Node {
         if held {
             return now >= *reached.get_or_insert(now) + GRACE;
         }
+        // It did before a third unit died, whose last word it lacks.
+        *reached = None;
         false
     }
 

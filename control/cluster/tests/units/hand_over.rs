@@ -144,3 +144,34 @@ fn a_primary_leaves_when_its_relay_is_over() {
     world.run(ms(100));
     assert!(!world.units[0].runs);
 }
+
+#[test]
+fn a_successor_that_lacks_something_again_is_not_due() {
+    // Seed 91584: the third unit died while the successor was given time, which had never heard it. That time was
+    // over then, and the control core turned without a pause.
+    let choice = Choice {
+        schedule: Schedule::RoundRobin,
+        ..Choice::default()
+    };
+    let mut world = World::new(&[choice; 3]);
+    world.cut = Some([1, 2]);
+    for number in 0..5 {
+        world.write(2, number);
+    }
+    world.run(ms(50));
+    world.restart(1, choice);
+    world.run(ms(2_500));
+    world.kill(2);
+    world.run(ms(8));
+    fail_over(&mut world);
+    let mut soiled = false;
+    for _ in 0..50 {
+        world.write(0, 10);
+        world.run(ms(1));
+        let node = &world.units[0].node;
+        soiled |= node.synchronisation().lag(unit(2)).dirty > 0;
+        assert!(node.next_deadline() > world.now, "due at {:?}", world.now);
+    }
+    assert!(soiled);
+    assert_eq!(world.roles()[0], Role::Primary);
+}
