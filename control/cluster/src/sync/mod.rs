@@ -30,8 +30,8 @@
 //! got such changes. Thus each unit ends with what the primary's table says.
 //!
 //! Where sessions have owners, every unit writes of its own, and has the last word on them: its changes are not
-//! late, its repairs are authoritative for what it owns, and the primary's for what nobody else owns who is
-//! alive. Only in the moments after a unit came, went or became primary may two units have written of one
+//! late, its repairs are authoritative for what it owns, once it has been whole for a while, and the primary's
+//! for what nobody else owns who is alive. Only in the moments after a unit came, went or became primary may two units have written of one
 //! session; then the primary's table confirms what owners tell.
 //!
 //! When a unit dies, what it sent last may have reached some of its peers only. Acknowledgements go to
@@ -198,7 +198,7 @@ pub struct Sync {
     /// Ranges in which another unit than the primary wrote late, and since when there are any.
     suspect: RangeSet,
     suspect_since: Time,
-    /// Ranges that were repaired by this unit as a primary that was not whole: again once it is.
+    /// Ranges that were repaired by this unit without the last word: again once it has it.
     unsettled: RangeSet,
     repair: Option<Repair>,
     repairs: u32,
@@ -445,6 +445,7 @@ impl Sync {
             self.deadline = Time::NEVER;
             return None;
         }
+        self.settle();
         loop {
             if let Some(output) = self.outbox.pop_front() {
                 return Some(output);
@@ -524,6 +525,7 @@ impl Sync {
         }
         self.send_deadline()
             .min(self.repair_deadline())
+            .min(self.settle_deadline())
             .min(self.comparison_deadline())
     }
 }

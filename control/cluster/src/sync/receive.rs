@@ -1,5 +1,7 @@
 //! The receiving half of [`Sync`]: frames in, changes out.
 
+use std::time::Duration;
+
 use super::frame::{self, Content, Receipts};
 use super::incoming::{Arrival, Event as Item};
 use super::peer::Peer;
@@ -293,8 +295,11 @@ impl Sync {
     /// just copied may be in no table yet.
     #[must_use]
     pub fn knows_its_own(&self) -> bool {
-        let patience = self.settings.limits.settle * KNOWS_ITS_OWN;
-        self.whole && self.now >= self.whole_since + patience
+        self.whole && self.now >= self.whole_since + self.patience_to_know()
+    }
+
+    pub(super) fn patience_to_know(&self) -> Duration {
+        self.settings.limits.settle * KNOWS_ITS_OWN
     }
 
     /// Two origins wrote in this range, and the order of streams does not say who was last.

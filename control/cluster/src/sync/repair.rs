@@ -205,8 +205,30 @@ impl Sync {
     /// This unit holds everything; what it repaired before, it repairs again with the last word.
     pub(super) fn become_whole(&mut self) {
         self.whole = true;
-        let unsettled = std::mem::take(&mut self.unsettled);
-        self.overflow = self.overflow.union(&unsettled);
+        self.settle();
+    }
+
+    /// Whether the repairs of this unit say what is gone: the primary's if it is whole, and an owner's, of what is
+    /// its own, once it knows that.
+    pub(super) fn has_last_word(&self) -> bool {
+        let primary = self.primary == Some(self.settings.unit);
+        self.whole && primary || self.many_writers && self.knows_its_own()
+    }
+
+    /// Repairs again what was repaired without the last word, if this unit has it now.
+    pub(super) fn settle(&mut self) {
+        if self.has_last_word() {
+            let unsettled = std::mem::take(&mut self.unsettled);
+            self.overflow = self.overflow.union(&unsettled);
+        }
+    }
+
+    /// When there is something to settle.
+    pub(super) fn settle_deadline(&self) -> Time {
+        if self.unsettled.is_empty() || !self.whole || !self.many_writers {
+            return Time::NEVER;
+        }
+        self.whole_since.min(self.now) + self.patience_to_know()
     }
 
     /// Wants a repair by `unit`; replaces an earlier want that it includes.

@@ -156,7 +156,8 @@ impl Sync {
     fn start_repair(&mut self, ranges: RangeSet, targets: u16, answers: Vec<u8>) {
         let primary = self.primary == Some(self.settings.unit);
         let term = Version::first_of(self.term);
-        if !self.whole && (primary || self.many_writers) {
+        let authoritative = self.has_last_word();
+        if !authoritative && (primary || self.many_writers) {
             self.unsettled = self.unsettled.union(&ranges);
         }
         self.repairs += 1;
@@ -166,7 +167,7 @@ impl Sync {
             ranges,
             targets,
             answers,
-            authoritative: self.whole && (primary || self.many_writers),
+            authoritative,
             floor: self.highest.max(term),
             sessions: 0,
             cursors: vec![Cursor::Unbegun; self.streams.len()],

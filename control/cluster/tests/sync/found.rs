@@ -268,3 +268,46 @@ fn what_a_peer_has_behind_a_gap_is_not_due() {
         now = a.sync.next_deadline();
     }
 }
+
+#[test]
+fn an_owner_that_just_became_whole_removes_nothing_by_leaving_it_out() {
+    // Seed 20513: a unit that had started anew was whole by the copy of a primary that did not know yet what a
+    // third unit held, and had that sweep a session which its earlier start had owned.
+    let mut units = [1, 2, 3].map(Unit::new);
+    let mut now = Time(1_000_000_000);
+    for unit in &mut units {
+        unit.sync.many_writers(true);
+        let id = unit.id.get();
+        for other in [1, 2, 3].into_iter().filter(|other| *other != id) {
+            unit.meets(other);
+        }
+        unit.sync.primary(UnitId::new(1), 2, now);
+    }
+    units[2].table.apply(&Delta::Upsert {
+        session: Session {
+            owner: 2,
+            ..session(1, 100, 1)
+        },
+        remaining: 300,
+    });
+    let mut mingle = |units: &mut [Unit; 3], milliseconds: u64| {
+        for _ in 0..milliseconds {
+            now = now + Duration::from_millis(1);
+            for from in 0..3 {
+                let id = units[from].id;
+                // What the third unit says is lost.
+                for frame in units[from].turn(now).into_iter().filter(|_| from < 2) {
+                    for unit in units.iter_mut().filter(|unit| unit.id != id) {
+                        unit.sync.handle(id, &frame, now).unwrap();
+                    }
+                }
+            }
+        }
+    };
+    mingle(&mut units, 500);
+    assert!(units[1].sync.synced());
+    assert_eq!(units[2].table.contents().len(), 1);
+    // Nobody told it of the session in the second after that.
+    mingle(&mut units, 2_000);
+    assert_eq!(units[2].table.contents().len(), 0);
+}
