@@ -49,6 +49,8 @@ pub(crate) struct Peer {
     pub(crate) links: ArrayVec<PeerLink, { Settings::MAX_LINKS }>,
     /// By link of the peer's: when a heartbeat came last.
     remote: [Option<Time>; Settings::MAX_LINKS],
+    /// Since when it has heard everybody that this unit hears.
+    pub(crate) hears_all_since: Option<Time>,
     pub(crate) configuration_agrees: bool,
     /// The parts in which it does not, as they were last told of.
     pub(crate) differences: Vec<String>,
@@ -99,6 +101,7 @@ impl Peer {
             last_heard: now,
             links: (0..links).map(|_| PeerLink::default()).collect(),
             remote: [None; Settings::MAX_LINKS],
+            hears_all_since: None,
             configuration_agrees: true,
             differences: Vec::new(),
         }

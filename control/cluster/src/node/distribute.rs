@@ -19,7 +19,7 @@ use crate::schedule::{Pick, Schedule, Taker, slots};
 use crate::{Action, Distribution, Duty, Member, Node, Role, Time, UnitId};
 
 /// How long a unit must have heard all owners before it begins to be one: what they had told before, it asks for.
-const CATCHING_UP: Duration = Duration::from_secs(1);
+pub(super) const CATCHING_UP: Duration = Duration::from_secs(1);
 
 /// What the driver was told.
 #[derive(Debug, Default)]
@@ -133,7 +133,7 @@ impl Node {
     }
 
     /// The units whose present start a peer hears, as far as they are heard here.
-    fn heard_by(&self, peer: &Peer) -> u16 {
+    pub(super) fn heard_by(&self, peer: &Peer) -> u16 {
         let heard = peer.beat.heard.iter();
         let present = heard.filter(|heard| {
             let known = self.peer(heard.unit);

@@ -224,7 +224,7 @@ impl Node {
             }
             self.learn_term(unit);
             self.compare_room(unit);
-            self.compare_steps(unit);
+            self.compare_steps(unit, now);
             if leaving {
                 return self.say_farewell(unit, left);
             }

@@ -6,12 +6,13 @@
 use arrayvec::ArrayVec;
 use session::Version;
 
+use super::distribute::CATCHING_UP;
 use crate::envelope::{Kind, Rejection};
 use crate::peer::Peer;
 use crate::sync::{self, Output};
 use crate::{
-    Action, Delta, Event, LinkId, LinkKind, Node, RangeSet, Role, SessionSource, Settings, Time,
-    UnitId,
+    Action, Delta, Event, LinkId, LinkKind, Node, RangeSet, Role, Schedule, SessionSource,
+    Settings, Time, UnitId,
 };
 
 /// The first version of the protocol that knows digests.
@@ -109,15 +110,34 @@ impl Node {
 
     /// Tells synchronisation whether a peer, which was just heard, holds all sessions of the primary that
     /// this unit follows or is. What a primary held is known from before it became one.
-    pub(super) fn compare_steps(&mut self, unit: UnitId) {
+    pub(super) fn compare_steps(&mut self, unit: UnitId, now: Time) {
         let (Some((primary, term)), Some(peer)) = (self.primary(), self.peer(unit)) else {
             return;
         };
-        if peer.beat.role != Role::Primary {
-            let follows = (peer.beat.primary, peer.beat.primary_term) == (Some(primary), term);
-            let in_step = follows && peer.beat.synced;
-            self.sync.in_step(unit, in_step);
+        let (hears_all, beat) = (self.hears_all(peer), &peer.beat);
+        if beat.role == Role::Primary {
+            return;
         }
+        let follows = (beat.primary, beat.primary_term) == (Some(primary), term);
+        let synced = follows && beat.synced;
+        let Some(peer) = self.peers[unit.index()].as_deref_mut() else {
+            return;
+        };
+        let since = hears_all.then(|| peer.hears_all_since.unwrap_or(now));
+        peer.hears_all_since = since;
+        let caught_up = since.is_some_and(|since| now >= since + CATCHING_UP);
+        self.sync.in_step(
+            unit,
+            synced && (caught_up || self.schedule() == Schedule::None),
+        );
+    }
+
+    /// Whether a peer hears everybody that this unit hears: what the others tell of their own sessions nobody
+    /// else tells.
+    fn hears_all(&self, peer: &Peer) -> bool {
+        let others = self.trusted().filter(|other| other.unit != peer.unit);
+        let others = others.fold(0, |units, other| units | other.unit.bit());
+        self.heard_by(peer) & others == others
     }
 
     /// The primary that this unit follows or is, and its term.

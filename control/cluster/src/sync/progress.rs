@@ -111,9 +111,11 @@ impl Sync {
 
     pub(super) fn holders_of_everything(&self) -> u16 {
         let idle = self.overflow.is_empty() && self.streams.iter().all(|s| s.waiting() == 0);
+        // What other owners told it, this unit's streams do not say.
+        let holds = |peer: &Peer| self.has_everything(peer) && (peer.in_step || !self.many_writers);
         let holders = self
             .live_peers()
-            .filter(|(_, peer)| idle && !peer.fresh && self.has_everything(peer));
+            .filter(|(_, peer)| idle && !peer.fresh && holds(peer));
         holders.fold(0, |mask, (unit, _)| mask | unit.bit())
     }
 

@@ -5,7 +5,8 @@ use packet::{Mac, Tuple};
 use session::{Session, Version};
 
 use super::*;
-use crate::{Delta, Station};
+use crate::heartbeat::Heard;
+use crate::{Delta, Event, Station, sync};
 
 /// Unit 3 hears unit 2 as primary in term 14.
 fn reports(beat: &mut Heartbeat) {
@@ -226,4 +227,59 @@ fn frames_of_a_unit_are_known_by_a_station_whose_link_was_down() {
     });
     assert_eq!(bench.node.start_of(unit(2)), Some(later));
     assert_eq!(told(&bench), Some((vec![changed], vec![changed, both[1]])));
+}
+
+/// Unit 1 was primary with units 2 and 3, and unit 2 becomes it; whether it is given all sessions that unit 1 has.
+fn offers_everything(hears_another: Option<Duration>) -> bool {
+    let mut bench = Bench::with(Settings {
+        session_sync: true,
+        schedule: Schedule::RoundRobin,
+        ..settings()
+    });
+    bench.idle(150);
+    let session = Session {
+        tuples: [Tuple::v4([10, 0, 0, 1].into(), 1, [192, 0, 2, 1].into(), 53, 17); 2],
+        version: Version(1 << 40),
+        owner: 1,
+        ..Session::default()
+    };
+    let remaining = 300;
+    let change = Delta::Upsert { session, remaining };
+    bench.node.push(0, change, bench.now);
+    let third = Heard {
+        unit: unit(3),
+        boot: PEER_BOOT,
+        links: 0b11,
+    };
+    let begun = bench.now;
+    let term = bench.node.term();
+    let mut beat = |role, term, primary_term| {
+        let hears = hears_another.is_some_and(|after| bench.now.since(begun) >= after);
+        bench.beat_of(3, PEER_BOOT, |beat| beat.willing = false);
+        bench.beat(|beat| {
+            (beat.role, beat.term, beat.willing) = (role, term, false);
+            (beat.primary, beat.primary_term) = (UnitId::new(1), primary_term);
+            beat.heard.extend(hears.then_some(third));
+        });
+        bench.idle(10);
+    };
+    (0..150).for_each(|_| beat(S, term, term));
+    (0..50).for_each(|_| beat(P, term + 1, 0));
+    assert_eq!(bench.node.primary(), Some((unit(2), term + 1)));
+    bench.actions.iter().any(|action| {
+        let Action::Event(Event::Sync(sync::Event::RepairBegun { targets, ranges })) = action
+        else {
+            return false;
+        };
+        targets & unit(2).bit() != 0 && *ranges == 256
+    })
+}
+
+#[test]
+fn a_new_primary_that_did_not_hear_all_others_is_given_everything() {
+    // Seeds 60254 and 74464: what an owner had told its sessions nobody told the unit that did not hear it; that
+    // was promoted, and had the others remove them.
+    assert!(offers_everything(None));
+    assert!(offers_everything(Some(Duration::from_millis(1_000))));
+    assert!(!offers_everything(Some(Duration::ZERO)));
 }
