@@ -12,7 +12,14 @@ impl Node {
         if now < self.beat_due {
             return;
         }
-        self.beat_due = now + self.settings.heartbeat_interval;
+        // One that is late does not postpone the others: peers count from when they are due.
+        let interval = self.settings.heartbeat_interval;
+        let late = now.since(self.beat_due);
+        self.beat_due = if late < interval / 2 {
+            self.beat_due + interval
+        } else {
+            now + interval
+        };
         let mut heartbeat = self.heartbeat(now);
         for link in self.heartbeat_links() {
             heartbeat.link = link;

@@ -468,3 +468,17 @@ fn a_table_that_is_too_small_is_told_once_and_is_not_whole() {
         [too_small, crate::Event::TableSuffices { capacity: 1_000 }]
     );
 }
+
+#[test]
+fn a_late_heartbeat_does_not_postpone_the_others() {
+    let mut bench = Bench::in_role(P);
+    let before = bench.node.counters().heartbeats_sent;
+    let end = Time(bench.now.0 + 1_000 * MS);
+    while bench.now < end {
+        bench.now = bench.node.next_deadline() + Duration::from_millis(4);
+        bench.drain();
+    }
+    // On two links, every 10 ms.
+    let sent = bench.node.counters().heartbeats_sent - before;
+    assert!((196..=204).contains(&sent), "{sent}");
+}
