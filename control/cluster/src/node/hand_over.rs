@@ -250,8 +250,12 @@ impl Node {
             .peer(yielding.to)
             .is_some_and(|peer| peer.trusted() && (peer.beat.eligible || peer.claims_primary()));
         if let Some(by) = taken.map(|peer| peer.unit) {
+            if by != yielding.to {
+                self.declined[yielding.to.index()].fail(now);
+            }
             self.succeeded(by, now.since(yielding.since), now);
         } else if hopeless || now >= yielding.until {
+            self.declined[yielding.to.index()].fail(now);
             self.relay = None;
             self.advance_report(HandOverStep::Cancelled, None);
         } else {

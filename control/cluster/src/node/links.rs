@@ -6,11 +6,11 @@ use super::MAX_HOLD;
 use crate::peer::Peer;
 use crate::{Event, Health, LinkId, Node, Role, Time, UnitId};
 
-/// How long a unit's links must be calm for one of their failures to be forgotten.
+/// How long nothing must fail for one failure to be forgotten.
 const CALM: Duration = Duration::from_secs(60);
 
-/// How often links failed lately after they had been believed: each time doubles how long they must last
-/// before they are believed again.
+/// How often something failed lately after it had been believed: each time doubles how long it must last
+/// before it is believed again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flapping {
     failures: u32,
@@ -25,7 +25,7 @@ impl Flapping {
         self.failures.saturating_sub(forgotten)
     }
 
-    fn fail(&mut self, now: Time) {
+    pub(super) fn fail(&mut self, now: Time) {
         self.failures = self.remembered(now).saturating_add(1);
         self.last = now;
     }
@@ -35,6 +35,11 @@ impl Flapping {
     pub(super) fn hold(&self, usual: Duration, since: Time) -> Duration {
         let doublings = self.remembered(since).saturating_sub(1).min(16);
         (usual * (1 << doublings)).min(MAX_HOLD.max(usual))
+    }
+
+    /// Whether the last failure is so long ago that another attempt is worth its cost.
+    pub(super) fn may_try_again(&self, usual: Duration, now: Time) -> bool {
+        self.failures == 0 || now >= self.last + self.hold(usual, self.last)
     }
 }
 

@@ -139,6 +139,8 @@ pub struct Node {
     planned: Option<Planned>,
     yielding: Option<Yielding>,
     relay: Option<Relay>,
+    /// By unit: how often it did not become primary when this unit handed over to it.
+    declined: [Flapping; UnitId::MAX as usize],
     hand_over: Option<HandOverReport>,
     dual: Option<Dual>,
     witness: Option<Witness>,
@@ -222,6 +224,7 @@ impl Node {
             planned: None,
             yielding: None,
             relay: None,
+            declined: [Flapping::default(); UnitId::MAX as usize],
             hand_over: None,
             dual: None,
             maintenance: false,
@@ -399,7 +402,10 @@ impl Node {
 
     /// How long better links must last before they count, which they have been since then.
     fn hold(&self, since: Time) -> Duration {
-        let usual = self.settings.hello_holddown.max(MIN_HOLD);
-        self.flapping.hold(usual, since)
+        self.flapping.hold(self.usual_hold(), since)
+    }
+
+    fn usual_hold(&self) -> Duration {
+        self.settings.hello_holddown.max(MIN_HOLD)
     }
 }

@@ -96,7 +96,8 @@ impl Node {
         }
         self.outbid_equal_term();
         self.raise_term(now);
-        if let Some(to) = self.successor().filter(|to| self.is_healthier(*to)) {
+        let better = |to: &UnitId| self.is_healthier(*to) && self.is_given_again(*to);
+        if let Some(to) = self.successor().filter(better) {
             self.yield_to(to, HandOver::Health, now);
             return true;
         }
@@ -448,6 +449,12 @@ impl Node {
             .is_some_and(|peer| peer.beat.health.healthy > own)
     }
 
+    /// Whether a unit is given the role again that did not take it when it was last given it: its way to the
+    /// witness may let only some exchanges through, or its way to this unit only some frames.
+    fn is_given_again(&self, unit: UnitId) -> bool {
+        self.declined[unit.index()].may_try_again(self.usual_hold(), self.now)
+    }
+
     pub(super) fn preempting_peer(&self) -> Option<UnitId> {
         let own = self.health.healthy.max(self.actual_health());
         let preempts = |peer: &&Peer| {
@@ -456,6 +463,7 @@ impl Node {
                 && peer.beat.priority > self.settings.priority
                 && peer.beat.health.healthy >= own
                 && self.acceptable(peer.unit)
+                && self.is_given_again(peer.unit)
         };
         let peers = self.trusted().filter(preempts);
         peers

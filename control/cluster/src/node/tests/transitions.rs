@@ -129,3 +129,34 @@ fn every_role_meets_every_event() {
         }
     }
 }
+
+#[test]
+fn who_does_not_take_the_role_is_given_it_ever_less_often() {
+    let better = |beat: &mut Heartbeat| {
+        beat.health = Health {
+            healthy: 2,
+            total: 2,
+        };
+    };
+    let mut bench = Bench::in_role(P);
+    bench.pass(120_000, better);
+    let given = bench.node.transitions().filter(|t| t.from == P);
+    let times: Vec<Time> = given.map(|t| t.time).collect();
+    let pauses: Vec<u64> = times
+        .windows(2)
+        .map(|t| t[1].since(t[0]).as_secs())
+        .collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32]);
+    // A command is obeyed all the same.
+    bench
+        .command(Command::Failover { to: Some(unit(2)) })
+        .unwrap();
+    bench.pass(1_100, better);
+    let last = bench
+        .node
+        .transitions()
+        .filter(|t| t.from == P)
+        .next_back()
+        .unwrap();
+    assert!(last.time > times[times.len() - 1]);
+}
