@@ -6,7 +6,7 @@
 # Sixty seconds and all targets unless told otherwise. Each target starts from fuzz/seeds/TARGET (kept
 # small, under version control) and from what earlier runs collected in fuzz/corpus/TARGET (not kept).
 # An input that fails is left in fuzz/artifacts/TARGET: put it under a telling name into
-# fuzz/seeds/TARGET, whose inputs the tests replay, and repair what it found.
+# fuzz/seeds/TARGET (of `parse` the tests replay them too), and repair what it found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -3,8 +3,8 @@
 #
 #     scripts/setup.sh [--test]
 #
-# With --test also what only scripts/test.sh needs. Run it as often as you like: when everything is
-# there it says so and changes nothing.
+# With --test also what only tests and measurements need: scripts/test.sh, `scripts/lab.sh goals` and
+# tidegate-bench. Run it as often as you like: when everything is there it says so and changes nothing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
