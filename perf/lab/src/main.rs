@@ -90,7 +90,7 @@ enum Command {
         /// The seed: the same draws the same faults.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// How many faults and repairs.
+        /// How many faults and repairs; fewer where they would take more than 25 minutes.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         faults: u32,
         /// Print what would be done, and do nothing.

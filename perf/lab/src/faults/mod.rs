@@ -13,6 +13,9 @@
 //! A step that breaks a unit first waits until another one that is sound holds everything and counts as
 //! healthy; if none comes to, the step is left out, and told. The units monitor client and server, since a
 //! switch that drops frames of one segment leaves the carrier up.
+//!
+//! What was found is never lost: a probe that fails is a finding of its own, a trial that breaks off keeps
+//! captures and logs too, and one of many steps ends before the stream that measures can record no more.
 
 mod capture;
 mod oracle;
@@ -50,6 +53,9 @@ const LOOSE: Duration = Duration::from_millis(200);
 const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 /// Datagrams per second of the stream that tells how long traffic was blocked.
 const STREAM_RATE: u32 = 1_000;
+/// How long the stream must be able to go on for another step to begin: a step waits for cover twice at
+/// most, and then everything has to be mended and every connection to come to its end.
+const RESERVE: Duration = Duration::from_secs(300);
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -84,6 +90,8 @@ pub struct TrialReport {
     pub seed: u64,
     /// The steps.
     pub steps: Vec<StepReport>,
+    /// Why the last ones of the seed were not begun, if so.
+    pub cut_short: Option<String>,
     /// TCP connections that were opened.
     pub tcp_opened: u64,
     /// Attempts to open one that failed, in the middle of a fault.
@@ -131,16 +139,12 @@ impl Trial {
             monitors: true,
             ..self.lab.clone()
         })?;
-        let report = self.perform_in(&lab, &mut observe);
-        let evidence = match &report {
-            Ok(report) => report.evidence.clone(),
-            Err(_) => None,
-        };
-        if let Some(directory) = evidence {
-            keep_logs(&lab, &directory)?;
-        }
-        lab.down()?;
-        report
+        let outcome = self.perform_in(&lab, &mut observe);
+        // Whatever came of it, no lab stays behind.
+        let down = lab.down();
+        let report = outcome?;
+        down.with_context(|| format!("{report}\nthe lab did not come down"))?;
+        Ok(report)
     }
 
     /// The shell command that repeats it.
@@ -160,28 +164,53 @@ impl Trial {
         )
     }
 
+    /// Performs it in a lab, and keeps captures and logs unless all was well.
     fn perform_in(&self, lab: &Lab, observe: &mut impl FnMut(&str)) -> Result<TrialReport> {
         let switch = lab.topology().namespace(Host::Switch);
-        let client = lab.topology().namespace(Host::Client);
-        let server = lab.topology().namespace(Host::Server);
         let name = format!("{}-seed-{}", self.lab.prefix, self.seed);
         let capture = Capture::start(&switch, &name)?;
-        let watch = Watch::start(&switch, self.detection()?)?;
+        let directory = capture.directory().to_owned();
+        let outcome = self.judge_in(lab, observe);
+        let well = outcome
+            .as_ref()
+            .is_ok_and(|report| report.violations.is_empty());
+        let ended = capture.finish(!well);
+        if well {
+            ended?;
+            return outcome;
+        }
+        let kept = ended.and(keep_logs(lab, &directory));
+        let mut report =
+            outcome.with_context(|| format!("captures and logs: {}", directory.display()))?;
+        if let Err(error) = kept {
+            let text = format!("captures and logs could not all be kept: {error:#}");
+            report.violations.push(text);
+        }
+        report.evidence = Some(directory);
+        Ok(report)
+    }
+
+    fn judge_in(&self, lab: &Lab, observe: &mut impl FnMut(&str)) -> Result<TrialReport> {
+        let detection = self.detection()?;
+        let client = lab.topology().namespace(Host::Client);
+        let server = lab.topology().namespace(Host::Server);
+        let watch = Watch::start(&lab.topology().namespace(Host::Switch), detection)?;
         let oracle = Oracle::start(&client, &server, self.seed)?;
         let stream = UdpStream::start(&client, &server, STREAM_RATE)?;
         lab.wait_holding(Oracle::sessions())?;
 
-        let mut course = Course {
-            lab,
-            patience: self.patience,
-            condition: Condition::sound(self.lab.units),
-            marks: Vec::new(),
-            loose: Vec::new(),
-            history: Vec::new(),
-            violations: Vec::new(),
-        };
-        let (mut steps, mut offsets) = (Vec::new(), Vec::new());
+        let mut course = Course::new(lab, self.patience);
+        let (mut steps, mut offsets, mut cut_short) = (Vec::new(), Vec::new(), None);
         for (number, step) in (1..).zip(draw(self.seed, self.lab.units, self.faults)) {
+            if stream.recordable() < RESERVE {
+                let minutes = UdpStream::longest(STREAM_RATE).as_secs() / 60;
+                cut_short = Some(format!(
+                    "{} of {} steps: no more fit into the {minutes} minutes that are recorded",
+                    steps.len(),
+                    self.faults
+                ));
+                break;
+            }
             thread::sleep(step.pause);
             course.check_processes();
             offsets.push(stream.offered());
@@ -190,22 +219,21 @@ impl Trial {
             steps.push(report);
         }
         course.mend_all();
-        let testimony = oracle.finish()?;
+        let testimony = course.hear(oracle.finish()).unwrap_or_default();
         offsets.push(stream.offered());
-        let record = stream.stop()?;
-        for (step, ends) in steps.iter_mut().zip(offsets.windows(2)) {
-            step.blocked_ms = record.loss(ends[0]..ends[1]).blocked.as_secs_f64() * 1e3;
+        if let Some(record) = course.hear(stream.stop()) {
+            for (step, ends) in steps.iter_mut().zip(offsets.windows(2)) {
+                step.blocked_ms = record.loss(ends[0]..ends[1]).blocked.as_secs_f64() * 1e3;
+            }
+            course.judge_blocked(&steps, detection + BLOCKED_LIMIT);
         }
-        course.judge_blocked(&steps, self.detection()? + BLOCKED_LIMIT);
-        let (doubled, moves) = watch.finish()?;
-        course.judge_doubled(&doubled, self.detection()?);
+        let (doubled, moves) = course.hear(watch.finish()).unwrap_or_default();
+        course.judge_doubled(&doubled, detection);
         let excused = course.judge_casualties(&testimony);
-        let wrong = !course.violations.is_empty();
-        let evidence = wrong.then(|| capture.directory().to_owned());
-        capture.finish(wrong)?;
         Ok(TrialReport {
             seed: self.seed,
             steps,
+            cut_short,
             tcp_opened: testimony.opened,
             tcp_refused: testimony.refused,
             excused,
@@ -213,7 +241,7 @@ impl Trial {
             bytes: testimony.bytes,
             moves,
             violations: course.violations,
-            evidence,
+            evidence: None,
         })
     }
 
@@ -225,7 +253,29 @@ impl Trial {
     }
 }
 
-impl Course<'_> {
+impl<'a> Course<'a> {
+    fn new(lab: &'a Lab, patience: Duration) -> Self {
+        Self {
+            lab,
+            patience,
+            condition: Condition::sound(*lab.topology().units().end()),
+            marks: Vec::new(),
+            loose: Vec::new(),
+            history: Vec::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// What a probe found. One that failed is a finding too, and takes none of the others along.
+    fn hear<T>(&mut self, found: Result<T>) -> Option<T> {
+        found
+            .map_err(|error| {
+                let text = format!("a probe failed: {error:#}");
+                self.violations.push(text);
+            })
+            .ok()
+    }
+
     fn take(&mut self, number: &str, action: Action) -> StepReport {
         let mut report = StepReport {
             action: action.to_string(),
@@ -448,6 +498,9 @@ impl fmt::Display for TrialReport {
             self.steps.len(),
             left_out.count()
         )?;
+        if let Some(reason) = &self.cut_short {
+            writeln!(f, "CUT SHORT after {reason}")?;
+        }
         let worst = (1..)
             .zip(&self.steps)
             .max_by(|(_, a), (_, b)| a.blocked_ms.total_cmp(&b.blocked_ms));

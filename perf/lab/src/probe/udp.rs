@@ -88,6 +88,17 @@ impl UdpStream {
         Ok(stream)
     }
 
+    /// How long a stream of `rate` datagrams per second can be.
+    pub fn longest(rate: u32) -> Duration {
+        stretch(LONGEST as u64, Duration::from_secs(1) / rate)
+    }
+
+    /// How long it can still go on and be recorded.
+    pub fn recordable(&self) -> Duration {
+        let left = (LONGEST as u64).saturating_sub(self.offered());
+        stretch(left, self.shared.interval)
+    }
+
     /// How many datagrams were offered so far.
     pub fn offered(&self) -> u64 {
         self.shared.offered.load(Ordering::Acquire)
@@ -225,6 +236,11 @@ impl Shared {
     }
 }
 
+/// How long so many datagrams take.
+fn stretch(datagrams: u64, interval: Duration) -> Duration {
+    interval.saturating_mul(u32::try_from(datagrams).unwrap_or(u32::MAX))
+}
+
 /// Sends an echo back. One that the host refuses is a lost one, which the client counts.
 fn reply(socket: &UdpSocket, datagram: &[u8], to: SocketAddr) {
     let _ = socket.send_to(datagram, to);
@@ -299,9 +315,7 @@ impl UdpRecord {
         Loss {
             offered: answers.len() as u64,
             lost,
-            blocked: self
-                .interval
-                .saturating_mul(u32::try_from(lost).unwrap_or(u32::MAX)),
+            blocked: stretch(lost, self.interval),
             longest_gap: Duration::from_nanos(gap.unwrap_or(0)),
         }
     }

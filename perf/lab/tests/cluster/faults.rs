@@ -24,6 +24,7 @@ fn try_seed(seed: u64, faults: usize) {
         report.violations.is_empty(),
         "{report}\nto repeat it: {command}"
     );
+    assert_eq!((report.steps.len(), &report.cut_short), (faults, &None));
     assert!(
         report.steps.iter().all(|step| step.left_out.is_none()),
         "{report:?}"
