@@ -71,10 +71,14 @@ step_namespaces() {
     return $status
 }
 
-# Builds tests and prints the paths of their programs.
+# Builds tests and prints the paths of their programs; none is an error.
 test_binaries() {
-    cargo_ test --no-run --message-format=json "$@" |
-        sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p'
+    local binaries
+    binaries=$(cargo_ test --no-run --message-format=json "$@" |
+        sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p') || return 1
+    # Without any, no test would run, and none would fail.
+    [ -n "$binaries" ] || { echo "no program was found among the tests of: $*" >&2; return 1; }
+    echo "$binaries"
 }
 
 # Runs one step and remembers how it went.
