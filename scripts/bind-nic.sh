@@ -2,7 +2,7 @@
 # Gives a network card to DPDK:
 #
 #     scripts/bind-nic.sh INTERFACE | PCI-ADDRESS     bind it to vfio-pci
-#     scripts/bind-nic.sh --undo PCI-ADDRESS          give it back to the kernel
+#     scripts/bind-nic.sh --undo PCI-ADDRESS          give it back to the kernel, unless it is there
 #
 # The card leaves the kernel: its interface is gone until it is given back. The one that carries the
 # default route is refused, and so is one that is up with an address, unless --force is given first.
@@ -91,12 +91,18 @@ done
 [ $# -eq 1 ] || { usage >&2; exit 2; }
 
 address=$(find_address "$1")
+driver=$(driver_of "$address")
 if [ -n "$undo" ]; then
+    # Taking it from the kernel only to give it back would cut off whoever comes in by it.
+    case $driver in
+    vfio-pci | '') ;;
+    *) say "nothing to undo: $address has the driver $driver, interface $(interfaces_of "$address")"; exit ;;
+    esac
     rebind "$address" ''
     say "$address is the kernel's again: driver $(driver_of "$address"), interface $(interfaces_of "$address")"
     exit
 fi
-[ "$(driver_of "$address")" != vfio-pci ] || { say "$address is bound to vfio-pci already"; exit; }
+[ "$driver" != vfio-pci ] || { say "$address is bound to vfio-pci already"; exit; }
 check_unused "$address"
 check_iommu
 rebind "$address" vfio-pci
