@@ -263,7 +263,8 @@ impl Sync {
 
     /// Whether a unit tells this one of a session of its own: nothing that it does not know. If the session is
     /// gone, who tells had not heard of that yet; then it is told again, and with it all who believed it. One
-    /// with whom this unit never had a common state may have kept what an earlier start of this unit owned.
+    /// with whom this unit never had a common state may have kept what an earlier start of this unit owned, and
+    /// have told others of it.
     fn knows_better(
         &mut self,
         from: UnitId,
@@ -275,9 +276,8 @@ impl Sync {
             return false;
         };
         let own = self.many_writers && session.owner == self.settings.unit.get();
-        let strange = self.peers[from.index()]
-            .as_deref()
-            .is_none_or(|peer| peer.fresh);
+        let strange = |(unit, peer): (UnitId, &Peer)| peer.fresh && (unit == from || !peer.in_step);
+        let strange = own && self.live_peers().any(strange);
         if !own || strange || !self.knows_its_own() {
             return false;
         }

@@ -311,3 +311,30 @@ fn an_owner_that_just_became_whole_removes_nothing_by_leaving_it_out() {
     mingle(&mut units, 2_000);
     assert_eq!(units[2].table.contents().len(), 0);
 }
+
+#[test]
+fn an_owner_ends_nothing_while_a_unit_that_it_has_nothing_of_tells_others() {
+    // Seed 57984: an owner had started anew, and who kept its earlier start's sessions told a third unit of them
+    // sooner than the owner, which had the third remove them.
+    for joins in [true, false] {
+        let (mut b, mut c, mut now) = (Unit::new(2), Unit::new(3), Time(1_000_000_000));
+        b.sync.many_writers(true);
+        c.sync.many_writers(true);
+        b.sync.primary(Some(b.id), 2, now);
+        b.meets(3);
+        c.meets(2);
+        c.sync.primary(Some(b.id), 2, now);
+        (0..4).for_each(|_| exchange(&mut b, &mut c, &mut now));
+        assert!(b.sync.knows_its_own() && c.sync.synced());
+        if joins {
+            b.meets(1);
+        }
+        c.holds(&Session {
+            owner: 2,
+            ..session(1, 100, 1)
+        });
+        exchange(&mut b, &mut c, &mut now);
+        assert_eq!(b.table.contents().len(), usize::from(joins));
+        assert_eq!(b.table.contents(), c.table.contents());
+    }
+}
