@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use packet::Tuple;
 use packet::tcp::{ACK, FIN, SYN, Segment};
-use session::Direction;
+use session::{Direction, Session};
 
 use crate::random::Random;
 
@@ -14,6 +14,8 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// What clients are hidden behind.
 const HIDDEN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const WINDOW: u16 = 60_000;
+/// Sequence numbers of one connection before those of the next between the same ports.
+const PER_TURN: u32 = 1_000_000;
 
 /// What one of a connection's ends sends.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,13 @@ impl Users {
         let numbered = (0..).zip(&self.connections);
         let open = numbered.filter(|(number, connection)| u16::from(connection.phase) > number % 2);
         open.map(|(number, connection)| (number, connection.port))
+    }
+
+    /// Whether a session is that of this connection, not of an earlier one between the same ports.
+    pub(crate) fn is_present(&self, number: u16, session: &Session) -> bool {
+        let first = self.connections[usize::from(number)].first();
+        let sent = session.tcp[0].end.wrapping_sub(first);
+        session.tuples[0].protocol != 6 || sent < PER_TURN
     }
 
     /// What one end of this connection sends next.
@@ -154,9 +163,14 @@ impl Users {
 const LAST_PHASE: u8 = 12;
 
 impl Connection {
+    /// The client's first sequence number.
+    fn first(&self) -> u32 {
+        u32::from(self.turn) * PER_TURN + 1_000
+    }
+
     fn segment(&self, random: &mut Random) -> (Direction, Option<Segment>) {
-        let client = u32::from(self.turn) * 1_000_000 + 1_000;
-        let server = client + 500_000;
+        let client = self.first();
+        let server = client + PER_TURN / 2;
         let plain = |seq, ack, flags| Segment {
             seq,
             ack,
@@ -180,6 +194,22 @@ impl Connection {
         };
         (direction, Some(segment))
     }
+}
+
+#[test]
+fn the_session_of_an_earlier_connection_is_not_that_of_the_present_one() {
+    let (mut random, mut users) = (Random::new(1), Users::new(true));
+    let syn = users.next_of(1, &mut random);
+    users.arrived(&syn, 5);
+    let opened = session::tcp::open(&syn.segment.unwrap());
+    let session = Session {
+        tuples: [syn.tuple, reply_tuple(&syn.tuple, 5)],
+        tcp: opened.sides,
+        ..Session::default()
+    };
+    assert!(users.is_present(1, &session));
+    users.give_up(1);
+    assert!(!users.is_present(1, &session));
 }
 
 #[test]

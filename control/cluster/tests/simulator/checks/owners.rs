@@ -1,7 +1,6 @@
 //! Where several units own sessions: each session has one owner, and outlives it.
 
 use cluster::UnitId;
-use packet::Tuple;
 use session::State;
 
 use super::roles;
@@ -55,17 +54,21 @@ pub(super) fn one_owner(world: &World) {
 }
 
 /// The users' connections that all units hold as the users see them. That the server answered may have been lost
-/// with the only unit that saw it; then the server says so again, which these users do not.
+/// with the only unit that saw it; then the server says so again, which these users do not. After a split all
+/// may hold an earlier connection between the same ports, which one side had not seen end.
 pub(crate) fn known(world: &World) -> Vec<Known> {
-    let held = |original: &Tuple, port: u16| {
+    let users = &world.users;
+    let held = |number: u16, port: u16| {
         world.units.iter().all(|unit| {
-            let session = unit.workers.get(original);
+            let session = unit.workers.get(&users.original(number));
             let known = session.filter(|session| session.state != State::SynSent);
-            known.is_some_and(|session| session.tuples[1].dst_port == port)
+            known.is_some_and(|session| {
+                session.tuples[1].dst_port == port && users.is_present(number, &session)
+            })
         })
     };
-    let open = world.users.open();
-    open.filter(|(number, port)| held(&world.users.original(*number), *port))
+    let open = users.open();
+    open.filter(|(number, port)| held(*number, *port))
         .map(|(connection, port)| Known { connection, port })
         .collect()
 }
