@@ -174,10 +174,8 @@ impl Interfaces {
 
     /// True when `address` is one of the gateway's own.
     pub(crate) fn owns(&self, address: Ipv4Addr) -> bool {
-        let addresses = self.drafts.iter().flat_map(Draft::addresses);
-        addresses
-            .map(|(_, own)| own.value.address)
-            .any(|own| own == address)
+        let mut addresses = self.drafts.iter().flat_map(Draft::addresses);
+        addresses.any(|(_, own)| own.value.address == address)
     }
 
     /// How many are links of the cluster: they carry heartbeats, or count in the election.
@@ -205,12 +203,6 @@ impl Interfaces {
             let addresses = draft.addresses();
             addresses.map(move |(_, address)| (index, address.value.network()))
         })
-    }
-
-    /// True when `address` is one of the gateway's own.
-    pub(crate) fn is_own(&self, address: Ipv4Addr) -> bool {
-        let mut addresses = self.drafts.iter().flat_map(Draft::addresses);
-        addresses.any(|(_, own)| own.value.address == address)
     }
 
     fn check_set(&self, root: &Section<'_, '_>, report: &Report) {

@@ -262,7 +262,7 @@ fn check_destination_nat(draft: &Draft, interfaces: &Interfaces, report: &Report
             Refusal::new(cause, remedy),
         );
     }
-    if interfaces.is_own(nat.value.address) {
+    if interfaces.owns(nat.value.address) {
         let cause = format!("{} is the gateway's own address", nat.value.address);
         let refusal = Refusal::new(cause, "write the address of the server behind the gateway");
         report.error(nat.line, draft.key("destination_nat"), refusal);

@@ -89,7 +89,7 @@ fn next_hop(
 }
 
 fn gateway(address: Ipv4Addr, interfaces: &Interfaces) -> Result<NextHop, Refusal> {
-    if interfaces.is_own(address) {
+    if interfaces.owns(address) {
         return Err(Refusal::new(
             format!("{address} is the gateway's own address"),
             "write the address of another router",
