@@ -152,11 +152,6 @@ fn who_does_not_take_the_role_is_given_it_ever_less_often() {
         .command(Command::Failover { to: Some(unit(2)) })
         .unwrap();
     bench.pass(1_100, better);
-    let last = bench
-        .node
-        .transitions()
-        .filter(|t| t.from == P)
-        .next_back()
-        .unwrap();
+    let last = bench.node.transitions().rfind(|t| t.from == P).unwrap();
     assert!(last.time > times[times.len() - 1]);
 }
