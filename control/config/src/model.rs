@@ -75,13 +75,6 @@ impl Config {
         &self.interfaces[usize::from(index.0)]
     }
 
-    /// The index and the value of the interface called `name`.
-    #[must_use]
-    pub fn interface_named(&self, name: &str) -> Option<(InterfaceIndex, &Interface)> {
-        self.interfaces()
-            .find(|(_, interface)| interface.name == name)
-    }
-
     /// All interfaces with their indices.
     pub fn interfaces(&self) -> impl Iterator<Item = (InterfaceIndex, &Interface)> {
         (0..=u8::MAX).map(InterfaceIndex).zip(&self.interfaces)

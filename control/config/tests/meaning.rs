@@ -15,9 +15,9 @@ fn names_are_resolved() {
     let config = folder.right(RIGHT);
     assert_eq!(config.cluster.key.bytes(), &[0x5a; 32]);
     assert_eq!(config.cluster.key_file, folder.path().join("cluster.key"));
-    let (wan, interface) = config.interface_named("wan").unwrap();
-    assert_eq!(wan, InterfaceIndex(1));
-    assert_eq!(interface.mtu, 1_500);
+    let wan = InterfaceIndex(1);
+    let interface = config.interface(wan);
+    assert_eq!((interface.name.as_str(), interface.mtu), ("wan", 1_500));
     assert_eq!(
         config.routes[0].next_hop,
         NextHop::Gateway {

@@ -15,7 +15,6 @@
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_memory.h>
-#include <rte_ring.h>
 #include <rte_thash.h>
 
 #include "shim.h"
@@ -33,19 +32,15 @@ AT(packet_type, 32);
 AT(pkt_len, 36);
 AT(data_len, 40);
 AT(vlan_tci, 42);
-AT(hash.rss, 44);
 AT(vlan_tci_outer, 52);
 AT(buf_len, 54);
 AT(pool, 56);
 _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
 _Static_assert(sizeof(struct rte_ether_addr) == 6, "rte_ether_addr");
 
-const uint64_t tg_mbuf_rx_rss_hash = RTE_MBUF_F_RX_RSS_HASH;
 const uint64_t tg_mbuf_rx_vlan_stripped = RTE_MBUF_F_RX_VLAN_STRIPPED;
 const uint16_t tg_mbuf_headroom = RTE_PKTMBUF_HEADROOM;
 const int tg_socket_any = SOCKET_ID_ANY;
-/* RTS: a producer that loses its core between reserving and publishing does not stop the others. */
-const unsigned int tg_ring_flags = RING_F_MP_RTS_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ;
 const uint32_t tg_speed_unknown = RTE_ETH_SPEED_NUM_UNKNOWN;
 const uint64_t tg_rss_types = RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_OTHER |
 	RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_IPV6 |
@@ -193,21 +188,6 @@ void tg_mbuf_free(struct rte_mbuf *mbuf)
 int tg_mbuf_linearize(struct rte_mbuf *mbuf)
 {
 	return rte_pktmbuf_linearize(mbuf);
-}
-
-unsigned int tg_ring_enqueue(struct rte_ring *ring, struct rte_mbuf *const *mbufs, unsigned int count)
-{
-	return rte_ring_enqueue_burst(ring, (void *const *)mbufs, count, NULL);
-}
-
-unsigned int tg_ring_dequeue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count)
-{
-	return rte_ring_dequeue_burst(ring, (void **)mbufs, count, NULL);
-}
-
-unsigned int tg_ring_count(const struct rte_ring *ring)
-{
-	return rte_ring_count(ring);
 }
 
 struct rte_fib *tg_fib_create(const char *name, int max_routes, int wide, uint32_t tables,

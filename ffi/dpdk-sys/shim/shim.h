@@ -13,7 +13,6 @@ struct rte_fib;
 struct rte_hash;
 struct rte_mbuf;
 struct rte_mempool;
-struct rte_ring;
 
 struct tg_port_info {
 	char driver[64];
@@ -48,11 +47,9 @@ struct tg_port_stats {
 	uint64_t tx_packets, tx_bytes, tx_errors;
 };
 
-extern const uint64_t tg_mbuf_rx_rss_hash;
 extern const uint64_t tg_mbuf_rx_vlan_stripped;
 extern const uint16_t tg_mbuf_headroom;
 extern const int tg_socket_any;
-extern const unsigned int tg_ring_flags;
 extern const uint32_t tg_speed_unknown;
 extern const uint64_t tg_rss_types;
 extern const uint64_t tg_rss_types_required;
@@ -76,10 +73,6 @@ struct rte_mbuf *tg_mbuf_alloc(struct rte_mempool *pool);
 int tg_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void tg_mbuf_free(struct rte_mbuf *mbuf);
 int tg_mbuf_linearize(struct rte_mbuf *mbuf);
-
-unsigned int tg_ring_enqueue(struct rte_ring *ring, struct rte_mbuf *const *mbufs, unsigned int count);
-unsigned int tg_ring_dequeue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count);
-unsigned int tg_ring_count(const struct rte_ring *ring);
 
 struct rte_fib *tg_fib_create(const char *name, int max_routes, int wide, uint32_t tables,
 	uint64_t default_next_hop);

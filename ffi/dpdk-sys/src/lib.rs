@@ -28,8 +28,7 @@ pub struct rte_mbuf {
     pub pkt_len: u32,
     pub data_len: u16,
     pub vlan_tci: u16,
-    pub hash_rss: u32,
-    _hash_rest: u32,
+    _hash: [u32; 2],
     pub vlan_tci_outer: u16,
     pub buf_len: u16,
     pub pool: *mut rte_mempool,
@@ -39,7 +38,6 @@ pub struct rte_mbuf {
 const _: () = assert!(size_of::<rte_mbuf>() == 128);
 const _: () = assert!(std::mem::offset_of!(rte_mbuf, data_off) == 16);
 const _: () = assert!(std::mem::offset_of!(rte_mbuf, ol_flags) == 24);
-const _: () = assert!(std::mem::offset_of!(rte_mbuf, hash_rss) == 44);
 const _: () = assert!(std::mem::offset_of!(rte_mbuf, vlan_tci_outer) == 52);
 const _: () = assert!(std::mem::offset_of!(rte_mbuf, pool) == 56);
 
@@ -52,7 +50,7 @@ macro_rules! opaque {
         }
     )* };
 }
-opaque!(rte_device, rte_fib, rte_hash, rte_mempool, rte_ring);
+opaque!(rte_device, rte_fib, rte_hash, rte_mempool);
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -103,11 +101,9 @@ pub struct tg_port_stats {
 pub type tg_log_writer = extern "C" fn(*mut c_void, *const c_char, usize) -> isize;
 
 unsafe extern "C" {
-    pub static tg_mbuf_rx_rss_hash: u64;
     pub static tg_mbuf_rx_vlan_stripped: u64;
     pub static tg_mbuf_headroom: u16;
     pub static tg_socket_any: c_int;
-    pub static tg_ring_flags: c_uint;
     pub static tg_speed_unknown: u32;
     pub static tg_rss_types: u64;
     pub static tg_rss_types_required: u64;
@@ -132,14 +128,6 @@ unsafe extern "C" {
     ) -> c_int;
     pub fn tg_mbuf_free(mbuf: *mut rte_mbuf);
     pub fn tg_mbuf_linearize(mbuf: *mut rte_mbuf) -> c_int;
-    pub fn tg_ring_enqueue(
-        ring: *mut rte_ring,
-        mbufs: *const *mut rte_mbuf,
-        count: c_uint,
-    ) -> c_uint;
-    pub fn tg_ring_dequeue(ring: *mut rte_ring, mbufs: *mut *mut rte_mbuf, count: c_uint)
-    -> c_uint;
-    pub fn tg_ring_count(ring: *const rte_ring) -> c_uint;
     pub fn tg_fib_create(
         name: *const c_char,
         max_routes: c_int,
@@ -170,17 +158,8 @@ unsafe extern "C" {
         data_room_size: u16,
         socket: c_int,
     ) -> *mut rte_mempool;
-    pub fn rte_mempool_avail_count(pool: *const rte_mempool) -> c_uint;
     pub fn rte_mempool_in_use_count(pool: *const rte_mempool) -> c_uint;
     pub fn rte_pktmbuf_free_bulk(mbufs: *mut *mut rte_mbuf, count: c_uint);
-
-    pub fn rte_ring_create(
-        name: *const c_char,
-        count: c_uint,
-        socket: c_int,
-        flags: c_uint,
-    ) -> *mut rte_ring;
-    pub fn rte_ring_free(ring: *mut rte_ring);
 
     pub fn rte_fib_add(fib: *mut rte_fib, address: u32, depth: u8, next_hop: u64) -> c_int;
     pub fn rte_fib_lookup_bulk(

@@ -3,7 +3,6 @@
 //! ```text
 //! Eal ─┬─ Mempool ── Mbuf, Burst      packet buffers
 //!      ├─ Port ── RxQueue, TxQueue    devices; a queue belongs to one thread
-//!      ├─ Producer, Consumer          a bounded ring of buffers between threads
 //!      ├─ Fib                         longest-prefix match, built once, read by all
 //!      ├─ Hash, Lines                 DPDK's hash table and plain memory, to measure against
 //!      └─ clock, Registered           the cycle counter; a thread's buffer cache
@@ -11,9 +10,9 @@
 //!
 //! [`Eal`] is started once per process and never stopped: what it hands out may live as long as the
 //! process. Everything is sized when it is created. The calls that a worker makes per burst
-//! ([`RxQueue::receive`], [`TxQueue::transmit`], [`Producer::push_burst`], [`Consumer::pop_burst`],
-//! [`Fib::lookup_burst`], [`clock::cycles`], and all of [`Mbuf`] and [`Burst`]) neither allocate nor
-//! lock nor log, and make no system call that the driver beneath does not make.
+//! ([`RxQueue::receive`], [`TxQueue::transmit`], [`Fib::lookup_burst`], [`clock::cycles`], and all of
+//! [`Mbuf`] and [`Burst`]) neither allocate nor lock nor log, and make no system call that the driver
+//! beneath does not make.
 
 #![allow(
     unsafe_code,
@@ -35,7 +34,6 @@ mod mempool;
 mod open;
 mod port;
 mod queue;
-mod ring;
 mod rss;
 
 pub use burst::{Burst, Drain};
@@ -49,5 +47,4 @@ pub use mbuf::Mbuf;
 pub use mempool::Mempool;
 pub use port::{Link, MacFilter, Port, PortInfo, PortSettings, Rss, Statistics};
 pub use queue::{RxQueue, TxQueue};
-pub use ring::{Consumer, Producer, Ring};
 pub use rss::softrss;

@@ -87,12 +87,6 @@ impl Mbuf {
         }
     }
 
-    /// Bytes that [`Mbuf::prepend`] could add.
-    #[must_use]
-    pub fn headroom(&self) -> usize {
-        usize::from(self.raw().data_off)
-    }
-
     /// Bytes that [`Mbuf::append`] could add.
     #[must_use]
     pub fn tailroom(&self) -> usize {
@@ -126,35 +120,6 @@ impl Mbuf {
         true
     }
 
-    /// Makes the frame `count` bytes longer at its start and returns them; their content is whatever
-    /// the buffer held. `None`, and no change, when there is no room.
-    #[must_use]
-    pub fn prepend(&mut self, count: usize) -> Option<&mut [u8]> {
-        let offset = u16::try_from(self.headroom().checked_sub(count)?).ok()?;
-        let len = u16::try_from(self.len() + count).ok()?;
-        self.raw_mut().data_off = offset;
-        self.set_len(len);
-        Some(&mut self.data_mut()[..count])
-    }
-
-    /// Cuts `count` bytes off the start. False, and no change, when the frame is shorter.
-    #[must_use]
-    pub fn advance(&mut self, count: usize) -> bool {
-        let Some(len) = self
-            .len()
-            .checked_sub(count)
-            .and_then(|len| u16::try_from(len).ok())
-        else {
-            return false;
-        };
-        let Ok(offset) = u16::try_from(self.headroom() + count) else {
-            return false;
-        };
-        self.raw_mut().data_off = offset;
-        self.set_len(len);
-        true
-    }
-
     /// Empties the buffer and forgets what a port said about the frame.
     pub fn clear(&mut self) {
         // SAFETY: a constant.
@@ -182,15 +147,6 @@ impl Mbuf {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.raw().port
-    }
-
-    /// The hash that the device computed for steering, when it did.
-    #[must_use]
-    pub fn rss_hash(&self) -> Option<u32> {
-        // SAFETY: a constant.
-        let flag = unsafe { dpdk_sys::tg_mbuf_rx_rss_hash };
-        let raw = self.raw();
-        (raw.ol_flags & flag != 0).then_some(raw.hash_rss)
     }
 
     /// The VLAN tag (TCI) that the device took off the frame, when it did.

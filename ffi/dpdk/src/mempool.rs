@@ -101,13 +101,6 @@ impl Mempool {
         usize::from(self.data_room)
     }
 
-    /// Buffers that are free now. An estimate while other threads work, and slow: not per packet.
-    #[must_use]
-    pub fn available(&self) -> u32 {
-        // SAFETY: the pool lives as long as the process.
-        unsafe { dpdk_sys::rte_mempool_avail_count(self.pool.as_ptr()) }
-    }
-
     /// Buffers that are in use now, those in the receive queues of ports included. An estimate, slow.
     #[must_use]
     pub fn in_use(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! Pools, buffers, bursts and rings.
+//! Pools, buffers and bursts.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -7,7 +7,7 @@ mod common;
 use std::thread;
 
 use common::{eal, pool};
-use dpdk::{Burst, Eal, Error, Mbuf, Mempool, Ring, clock, register_thread};
+use dpdk::{Burst, Eal, Error, Mbuf, Mempool, clock, register_thread};
 
 /// A buffer whose frame is the one byte `mark`.
 fn marked(pool: &Mempool, mark: u8) -> Mbuf {
@@ -34,7 +34,7 @@ fn an_empty_pool_says_so_and_recovers() {
     let pool = pool("exhausted", 100);
     let mut all: Vec<Mbuf> = std::iter::from_fn(|| pool.allocate()).collect();
     assert_eq!(all.len(), 100);
-    assert_eq!((pool.available(), pool.in_use()), (0, 100));
+    assert_eq!(pool.in_use(), 100);
     let mut burst = Burst::new();
     assert!(!pool.allocate_burst(&mut burst, 1));
 
@@ -42,10 +42,10 @@ fn an_empty_pool_says_so_and_recovers() {
     assert!(!pool.allocate_burst(&mut burst, 31), "all or nothing");
     assert!(burst.is_empty());
     assert!(pool.allocate_burst(&mut burst, 30));
-    assert_eq!((burst.len(), pool.available()), (30, 0));
+    assert_eq!((burst.len(), pool.in_use()), (30, 100));
     drop(burst);
     drop(all);
-    assert_eq!(pool.available(), 100);
+    assert_eq!(pool.in_use(), 0);
 }
 
 #[test]
@@ -67,31 +67,26 @@ fn pools_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn a_buffer_grows_and_shrinks_at_both_ends() {
+fn a_buffer_grows_and_shrinks_at_its_end() {
     let pool = pool("edges", 10);
     let mut mbuf = pool.allocate().unwrap();
     assert!(mbuf.is_empty());
-    assert_eq!((mbuf.tailroom(), mbuf.headroom()), (2_048, 128));
-    mbuf.append(4).unwrap().copy_from_slice(b"cdef");
-    mbuf.prepend(2).unwrap().copy_from_slice(b"ab");
-    assert_eq!(mbuf.data(), b"abcdef");
-    assert!(mbuf.advance(1) && mbuf.trim(2));
-    assert_eq!(mbuf.data(), b"bcd");
-    assert_eq!((mbuf.headroom(), mbuf.tailroom()), (127, 2_046));
+    assert_eq!(mbuf.tailroom(), 2_048);
+    mbuf.append(4).unwrap().copy_from_slice(b"abcd");
+    mbuf.append(1).unwrap().copy_from_slice(b"e");
+    assert_eq!(mbuf.data(), b"abcde");
+    assert!(mbuf.trim(2));
+    assert_eq!((mbuf.data(), mbuf.tailroom()), (&b"abc"[..], 2_045));
     mbuf.data_mut().fill(b'x');
     assert_eq!(mbuf.data(), b"xxx");
 
-    assert!(!mbuf.trim(4) && !mbuf.advance(4));
-    assert!(mbuf.append(2_047).is_none() && mbuf.prepend(128).is_none());
-    assert!(mbuf.append(usize::MAX).is_none() && mbuf.prepend(usize::MAX).is_none());
+    assert!(!mbuf.trim(4));
+    assert!(mbuf.append(2_046).is_none() && mbuf.append(usize::MAX).is_none());
     assert_eq!(mbuf.data(), b"xxx", "refused changes change nothing");
-    assert_eq!((mbuf.rss_hash(), mbuf.vlan()), (None, None));
+    assert_eq!(mbuf.vlan(), None);
 
     assert!(mbuf.copy_from_slice(&[7; 2_048]));
-    assert_eq!(
-        (mbuf.len(), mbuf.tailroom(), mbuf.headroom()),
-        (2_048, 0, 128)
-    );
+    assert_eq!((mbuf.len(), mbuf.tailroom()), (2_048, 0));
     assert!(!mbuf.copy_from_slice(&[7; 2_049]));
     assert!(mbuf.is_empty());
 }
@@ -124,96 +119,6 @@ fn a_burst_keeps_order_and_frees_what_it_holds() {
     drop(kept);
     burst.push(marked(&pool, 1)).unwrap();
     burst.clear();
-    assert_eq!(pool.in_use(), 0);
-}
-
-#[test]
-fn a_full_ring_gives_back_what_it_does_not_take() {
-    let pool = pool("full_ring", 200);
-    let (producer, mut consumer) = Ring::new(eal(), "full", 50).unwrap();
-    let mut burst = Burst::new();
-    for mark in 0..60 {
-        burst.push(marked(&pool, mark)).unwrap();
-    }
-    assert_eq!(producer.push_burst(&mut burst), 50);
-    assert_eq!(
-        marks(&burst),
-        (50..60).collect::<Vec<u8>>(),
-        "exactly the unsent, in order"
-    );
-    assert_eq!(producer.push(marked(&pool, 99)).unwrap_err().data(), [99]);
-    assert_eq!(producer.len(), 50);
-
-    assert_eq!(consumer.pop().unwrap().data(), [0]);
-    producer.push(burst.pop().unwrap()).unwrap();
-    burst.clear();
-    assert_eq!(consumer.pop_burst(&mut burst), 50);
-    let expected: Vec<u8> = (1..50).chain([59]).collect();
-    assert_eq!(marks(&burst), expected);
-    assert!(consumer.pop().is_none() && consumer.is_empty());
-    burst.clear();
-    assert_eq!(pool.in_use(), 0);
-}
-
-#[test]
-fn a_dropped_ring_frees_what_is_left() {
-    let pool = pool("left", 200);
-    let (producer, consumer) = Ring::new(eal(), "left", 150).unwrap();
-    for mark in 0..150 {
-        producer.push(marked(&pool, mark)).unwrap();
-    }
-    drop(consumer);
-    assert_eq!(pool.in_use(), 150, "a producer still holds the ring");
-    drop(producer);
-    assert_eq!(pool.in_use(), 0);
-    Ring::new(eal(), "left", 150).expect("the name is free again");
-}
-
-#[test]
-fn rings_that_cannot_be_are_refused() {
-    let _held = Ring::new(eal(), "held", 8).unwrap();
-    for (name, size, cause) in [("held", 8, "File exists"), ("none", 0, "at least one")] {
-        let error = Ring::new(eal(), name, size).unwrap_err().to_string();
-        assert!(
-            error.starts_with(&format!("ring {name}: ")) && error.contains(cause),
-            "{error}"
-        );
-    }
-}
-
-#[test]
-fn many_producers_lose_nothing() {
-    const EACH: usize = 20_000;
-    let pool = pool("producers", 4_096);
-    let (producer, mut consumer) = Ring::new(eal(), "producers", 256).unwrap();
-    let threads: Vec<_> = (0..3_u8)
-        .map(|mark| {
-            let (pool, producer) = (pool.clone(), producer.clone());
-            thread::spawn(move || {
-                let registered = register_thread().unwrap();
-                for _ in 0..EACH {
-                    let mut mbuf = marked(&pool, mark);
-                    while let Err(back) = producer.push(mbuf) {
-                        mbuf = back;
-                        thread::yield_now();
-                    }
-                }
-                drop(registered);
-            })
-        })
-        .collect();
-    let mut seen = [0; 3];
-    let mut burst = Burst::new();
-    while seen.iter().sum::<usize>() < 3 * EACH {
-        consumer.pop_burst(&mut burst);
-        for mbuf in burst.drain() {
-            seen[usize::from(mbuf.data()[0])] += 1;
-        }
-    }
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    assert_eq!(seen, [EACH; 3]);
     assert_eq!(pool.in_use(), 0);
 }
 
