@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock;
 use crate::namespace::Namespace;
+use crate::probe::widen;
 use crate::topology::crowd_addresses;
 
 /// The first of the ports on which the server answers, on each of its further addresses.
@@ -180,6 +181,7 @@ fn open(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>> {
         .map(|address| {
             let socket = UdpSocket::bind(address)
                 .with_context(|| format!("no UDP socket on {address} (see `ulimit -n`)"))?;
+            widen(&socket)?;
             socket.set_nonblocking(true)?;
             Ok(socket)
         })

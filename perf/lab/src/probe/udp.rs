@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::clock::{self, Found, wait_for};
 use crate::namespace::Namespace;
-use crate::probe::raise_priority;
+use crate::probe::{raise_priority, widen};
 use crate::topology::SERVER_WAN;
 
 /// The echo service's port.
@@ -64,6 +64,7 @@ impl UdpStream {
             Ok(socket)
         })?;
         for socket in [&echo, &socket] {
+            widen(socket)?;
             socket.set_read_timeout(Some(STOP_INTERVAL))?;
         }
         let interval = Duration::from_secs(1) / rate;
