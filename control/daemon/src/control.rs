@@ -84,6 +84,18 @@ struct WorkerSide {
     stalled: bool,
 }
 
+impl WorkerSide {
+    /// How many commands of operators fit into its ring now. Half of the ring is left to what peers change, and
+    /// nothing goes before what waits already.
+    fn room(&self) -> usize {
+        if !self.deferred.is_empty() {
+            return 0;
+        }
+        let kept = self.commands.buffer().capacity() / 2;
+        self.commands.slots().saturating_sub(kept)
+    }
+}
+
 /// An interface, seen from here.
 struct InterfaceSide {
     port: Port,
@@ -249,6 +261,8 @@ impl Control {
                 std::thread::sleep(pause);
             }
         }
+        // Whoever still asks is told that the unit has ended.
+        self.requests = crossbeam::channel::never();
         self.leave_witness();
         self.bounce = None;
         self.end_workers();

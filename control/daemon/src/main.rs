@@ -99,7 +99,7 @@ fn run(config: Config) -> Result<()> {
     let (requests, asked) = crossbeam::channel::unbounded();
     let management = Management::open(&config)?;
     let mut control = Control::start(config, asked)?;
-    let _socket = management.serve(Operator::new(requests))?;
+    let _serving = management.serve(Operator::new(requests))?;
     control.run();
     Ok(())
 }

@@ -22,8 +22,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cluster::Command;
 use config::Config;
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender};
 use forward::Snapshot;
+use packet::Tuple;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,6 +36,10 @@ use crate::sessions;
 
 /// How often an operator's request looks how far a hand-over is.
 const HAND_OVER_GLANCE: Duration = Duration::from_millis(5);
+/// How often a request to clear sessions looks whether a worker has room again.
+const CLEAR_GLANCE: Duration = Duration::from_millis(1);
+/// How long answers that are on their way when the unit ends may take.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// Sessions listed when the operator sets no limit.
 const LISTED_BY_DEFAULT: u32 = 1_000;
 
@@ -159,8 +164,9 @@ impl Management {
         })
     }
 
-    /// Serves on a thread of its own until the process ends.
-    pub(crate) fn serve(self, operator: Operator) -> Result<SocketFile> {
+    /// Serves on a thread of its own until the value that it returns is dropped.
+    pub(crate) fn serve(self, operator: Operator) -> Result<Serving> {
+        let (end, ended) = oneshot::channel::<()>();
         let serve = async move {
             tokio::spawn(leave_on_signal(
                 self.terminate,
@@ -173,17 +179,43 @@ impl Management {
                     .with_state(operator.clone());
                 tokio::spawn(async move { axum::serve(listener, routes).await });
             }
-            axum::serve(self.listener, routes(operator)).await
+            axum::serve(self.listener, routes(operator))
+                .with_graceful_shutdown(async { drop(ended.await) })
+                .await
         };
+        let (answering, answered) = crossbeam::channel::bounded(0);
         thread::Builder::new()
             .name("management".to_owned())
             .spawn(move || {
+                let _answering = answering;
                 if let Err(error) = self.runtime.block_on(serve) {
                     tracing::error!("management: {error}");
                 }
             })
             .context("cannot start the management thread")?;
-        Ok(self.file)
+        Ok(Serving {
+            end: Some(end),
+            answered,
+            _file: self.file,
+        })
+    }
+}
+
+/// The management thread at work. Dropped when the control core has ended, it lets the answers that this has
+/// caused reach those who asked, and takes the socket away.
+pub(crate) struct Serving {
+    /// Dropped, it has the thread finish.
+    end: Option<oneshot::Sender<()>>,
+    /// Disconnected when the thread has finished.
+    answered: Receiver<()>,
+    _file: SocketFile,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.end = None;
+        // In time or not, there is nothing more to be done.
+        let _ = self.answered.recv_timeout(LAST_ANSWERS);
     }
 }
 
@@ -384,11 +416,46 @@ async fn list_sessions(State(operator): State<Operator>, query: RawQuery) -> Ans
 async fn clear_sessions(State(operator): State<Operator>, query: RawQuery) -> Answer<Cleared> {
     let filter = filter(query)?;
     let table = operator.ask(|control| control.table()).await?;
-    let originals = sessions::matching(&table, &filter);
-    operator
-        .ask(move |control| control.clear(&originals))
-        .await
-        .map(Json)
+    let mut cleared = 0;
+    for part in sessions::parts(&table) {
+        let originals = sessions::matching(&table, &filter, part);
+        if clear(&operator, part.shard, originals, &mut cleared)
+            .await
+            .is_err()
+        {
+            return Err(Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the unit is shutting down, and has cleared {cleared} sessions"),
+                "clear the others when it runs again",
+            ));
+        }
+        // Another request goes first.
+        tokio::task::yield_now().await;
+    }
+    Ok(Json(Cleared { cleared }))
+}
+
+/// Has a worker remove sessions, no faster than it can, and counts them.
+async fn clear(
+    operator: &Operator,
+    worker: u16,
+    originals: Vec<Tuple>,
+    cleared: &mut u64,
+) -> Result<(), Failure> {
+    let originals: Arc<[Tuple]> = originals.into();
+    let mut done = 0;
+    while done < originals.len() {
+        let all = Arc::clone(&originals);
+        let taken = operator
+            .ask(move |control| control.clear(worker, &all[done..]))
+            .await?;
+        if taken == 0 {
+            tokio::time::sleep(CLEAR_GLANCE).await;
+        }
+        done += taken;
+        *cleared += taken as u64;
+    }
+    Ok(())
 }
 
 /// Reads and checks the file and builds the snapshot here, so that the control core only swaps.

@@ -3,9 +3,12 @@
 use api::{FlowView, SESSION_STATES, SessionFilter, SessionView, SessionsView};
 use cluster::RangeSet;
 use packet::Tuple;
-use session::{Reader, Session, Tick};
+use session::{Session, Tick};
 
 use crate::table::Table;
+
+/// Slots of a [`Part`].
+const PART: u32 = 4_096;
 
 /// Who holds copies, at one moment.
 pub(crate) struct Copies {
@@ -59,34 +62,46 @@ pub(crate) fn find(table: &Table, filter: &SessionFilter, limit: u32) -> Found {
         matched: 0,
         sessions: Vec::new(),
     };
-    scan(table, |_, session| {
-        if matches(filter, session) {
-            found.matched += 1;
-            if found.sessions.len() < limit as usize {
-                found.sessions.push(*session);
+    for reader in table.readers() {
+        reader.scan(0, reader.capacity(), |_, session| {
+            if matches(filter, &session) {
+                found.matched += 1;
+                if found.sessions.len() < limit as usize {
+                    found.sessions.push(session);
+                }
             }
-        }
-    });
-    found
-}
-
-/// Shard and original tuple of every session that matches.
-pub(crate) fn matching(table: &Table, filter: &SessionFilter) -> Vec<(u16, Tuple)> {
-    let mut found = Vec::new();
-    scan(table, |shard, session| {
-        if matches(filter, session) {
-            found.push((shard, session.tuples[0]));
-        }
-    });
-    found
-}
-
-fn scan(table: &Table, mut show: impl FnMut(u16, &Session)) {
-    for (shard, reader) in (0..).zip(table.readers()) {
-        reader.scan(0, Reader::capacity(reader), |_, session| {
-            show(shard, &session)
         });
     }
+    found
+}
+
+/// So many slots of one shard as are looked through in far less than a millisecond.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// The shard, which is its worker's number too.
+    pub(crate) shard: u16,
+    first: u32,
+}
+
+/// All parts of a table.
+pub(crate) fn parts(table: &Table) -> impl Iterator<Item = Part> {
+    (0..).zip(table.readers()).flat_map(|(shard, reader)| {
+        let firsts = (0..reader.capacity()).step_by(PART as usize);
+        firsts.map(move |first| Part { shard, first })
+    })
+}
+
+/// The original tuples of the sessions in a part that match.
+pub(crate) fn matching(table: &Table, filter: &SessionFilter, part: Part) -> Vec<Tuple> {
+    let mut found = Vec::new();
+    if let Some(reader) = table.readers().get(usize::from(part.shard)) {
+        reader.scan(part.first, PART, |_, session| {
+            if matches(filter, &session) {
+                found.push(session.tuples[0]);
+            }
+        });
+    }
+    found
 }
 
 fn matches(filter: &SessionFilter, session: &Session) -> bool {
@@ -204,7 +219,41 @@ mod tests {
         assert_eq!((session.idle_s, session.expires_s), (10, 20));
         assert_eq!(list("state=replied", 10).matched, 1);
         assert_eq!(list("protocol=tcp", 10).matched, 0);
-        assert_eq!(matching(&table, &query("address=198.51.100.100")).len(), 2);
+    }
+
+    #[test]
+    fn every_session_is_in_one_part() {
+        let settings = || Settings::new(10_000);
+        let mut shards = [0, 1].map(|_| Shard::new(settings(), Memory::Plain).unwrap());
+        let [client, server] = [100, 200].map(|host| Ipv4Addr::new(192, 0, 2, host));
+        let originals = (0..9_000).map(|port| Tuple::v4(client, port, server, 53, 17));
+        let originals: Vec<Tuple> = originals.collect();
+        for (version, original) in (1..).zip(&originals) {
+            let session = Session {
+                tuples: [*original, original.reversed()],
+                version: Version(version),
+                ..Session::default()
+            };
+            let shard = usize::from(original.src_port % 3 == 0);
+            shards[shard].insert(session, Tick(0)).unwrap();
+        }
+        let readers = shards.iter().map(Shard::reader).collect();
+        let table = Table::new(readers, Timeouts::default());
+        let found = |query| -> Vec<(u16, Tuple)> {
+            let filter = SessionFilter::from_query(query).unwrap();
+            let of = |part: Part| {
+                let tuples = matching(&table, &filter, part);
+                assert!(tuples.len() <= PART as usize);
+                tuples.into_iter().map(move |tuple| (part.shard, tuple))
+            };
+            parts(&table).flat_map(of).collect()
+        };
+        let mut all = found("");
+        all.sort_unstable_by_key(|(_, tuple)| tuple.src_port);
+        let homes = originals.iter();
+        let homes = homes.map(|tuple| (u16::from(tuple.src_port % 3 == 0), *tuple));
+        assert!(all.into_iter().eq(homes));
+        assert_eq!(found("port=300"), [(1, originals[300])]);
     }
 
     /// Unit 1 with these peers, and the sessions whose changes each may lack.

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use api::Status;
-use common::{Namespace, Place, Running, Setup};
+use api::{Cleared, Client, Error, Method, Status, path};
+use common::{Namespace, Place, Running, Setup, wait_for};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
@@ -35,7 +35,7 @@ struct Site {
 }
 
 impl Site {
-    fn up() -> Self {
+    fn up(sessions: u32) -> Self {
         let (place, client, server) = (Place::new(), Namespace::new(), Namespace::new());
         place.namespace.cable("lan0", &client, "eth0");
         place.namespace.cable("wan0", &server, "eth0");
@@ -44,7 +44,7 @@ impl Site {
         server.ip(&format!("address add {SERVER}/24 dev eth0"));
         let unit = place.start(&Setup {
             workers: vec![0, 1],
-            sessions: CAPACITY,
+            sessions,
             ..Setup::of("af_packet:lan0", "af_packet:wan0")
         });
         unit.wait_primary();
@@ -92,6 +92,37 @@ impl Site {
                 assert_eq!(answered, servers, "each port answers once");
             }
         });
+    }
+
+    /// Sends one datagram to each of many ports from each of `sockets` sockets; returns how many sessions there
+    /// are then.
+    fn open_by_udp(&self, sockets: usize) -> u64 {
+        self.ping();
+        let sockets = self.client.enter(|| {
+            let any = SocketAddr::from((CLIENT, 0));
+            let bind = |_| UdpSocket::bind(any).unwrap();
+            (0..sockets).map(bind).collect::<Vec<_>>()
+        });
+        for socket in sockets {
+            for port in 10_000..60_000 {
+                // The server has told that nobody listens, which is no matter.
+                let _ = socket.send_to(b"?", (SERVER, port));
+                if port % 64 == 0 {
+                    thread::sleep(Duration::from_micros(500));
+                }
+            }
+        }
+        self.sessions()
+    }
+
+    fn sessions(&self) -> u64 {
+        let status: Status = self.unit.client().get(path::STATUS).unwrap();
+        status.sessions.total
+    }
+
+    /// A client that waits for long work.
+    fn patient(&self) -> Client {
+        self.unit.client().with_deadline(Duration::from_secs(30))
     }
 
     /// TCP sessions that are all open at once, each of which carries a word there and back.
@@ -153,7 +184,7 @@ fn ask(socket: &UdpSocket) -> SocketAddr {
 
 #[test]
 fn both_workers_share_the_sessions_and_lose_nothing() {
-    let site = Site::up();
+    let site = Site::up(CAPACITY);
     site.ping();
     site.ask_by_udp();
     site.ask_by_tcp();
@@ -176,4 +207,36 @@ fn both_workers_share_the_sessions_and_lose_nothing() {
         assert_eq!(site.unit.counter(lost), 0, "{lost}");
     }
     assert_eq!(site.unit.stop().0, 0);
+}
+
+/// The control core gives workers what they have room for: nothing waits there, and nobody waits for it.
+#[test]
+fn many_sessions_are_cleared_no_faster_than_workers_can() {
+    let site = Site::up(65_536);
+    let opened = site.open_by_udp(1);
+    assert!(opened > 20_000, "{opened} sessions");
+    let answer = site.patient().text(Method::DELETE, path::SESSIONS, None);
+    let Cleared { cleared } = serde_json::from_str(&answer.unwrap()).unwrap();
+    assert!(cleared > 20_000, "{cleared} of {opened} sessions");
+    wait_for("an empty table", || (site.sessions() == 0).then_some(()));
+    assert_eq!(site.unit.counter("sessions_cleared"), cleared);
+    assert_eq!(site.unit.counter("commands_deferred"), 0);
+    assert_eq!(site.unit.stop().0, 0);
+}
+
+#[test]
+fn who_clears_sessions_hears_that_the_unit_ends() {
+    let site = Site::up(262_144);
+    let opened = site.open_by_udp(4);
+    assert!(opened > 100_000, "{opened} sessions");
+    let client = site.patient();
+    let clearing = thread::spawn(move || client.text(Method::DELETE, path::SESSIONS, None));
+    while site.sessions() == opened {}
+    let (code, said) = site.unit.stop();
+    assert_eq!(code, 0, "{said}");
+    let Err(Error::Refused(refused)) = clearing.join().unwrap() else {
+        panic!("it was not refused");
+    };
+    let part = "the unit is shutting down, and has cleared ";
+    assert!(refused.error.starts_with(part), "{refused:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{ChangeView, Cleared, EventLevel, ReloadResult};
+use api::{ChangeView, EventLevel, ReloadResult};
 use cluster::{Command, Refusal, UnitId};
 use config::{Change, Config, Effect};
 use dpdk::Eal;
@@ -10,8 +10,11 @@ use forward::{Snapshot, SnapshotSettings, TableCommand};
 use packet::{Mac, Tuple};
 use session::Timeouts;
 
-use super::Control;
+use super::{Control, WorkerSide};
 use crate::{plan, startup};
+
+/// Sessions whose removal is handed to a worker at once: some tens of microseconds.
+const CLEARED_PER_TURN: usize = 1_024;
 
 impl Control {
     /// Hands a command to the cluster's state machine; what follows from it happens at once.
@@ -96,14 +99,16 @@ impl Control {
         }
     }
 
-    /// Has the workers remove sessions, by their original tuples.
-    pub(crate) fn clear(&mut self, originals: &[(u16, Tuple)]) -> Cleared {
-        for (shard, tuple) in originals {
-            self.command(usize::from(*shard), TableCommand::Clear(*tuple));
+    /// Has a worker remove the first of these sessions, by their original tuples: so many as it has room for and
+    /// as cost this turn next to nothing. Returns how many.
+    pub(crate) fn clear(&mut self, worker: u16, originals: &[Tuple]) -> usize {
+        let worker = usize::from(worker);
+        let room = self.workers.get(worker).map_or(0, WorkerSide::room);
+        let cleared = originals.iter().take(room.min(CLEARED_PER_TURN));
+        for tuple in cleared.clone() {
+            self.command(worker, TableCommand::Clear(*tuple));
         }
-        Cleared {
-            cleared: originals.len() as u64,
-        }
+        cleared.len()
     }
 
     /// The table, for readers that take their time.
