@@ -266,7 +266,6 @@ fn policy(policy: &config::Policy) -> Policy {
         source: policy.source.iter().map(prefix).collect(),
         destination: policy.destination.iter().map(prefix).collect(),
         protocols: policy.protocol.number().into_iter().collect(),
-        source_ports: Vec::new(),
         destination_ports: policy
             .destination_ports
             .iter()

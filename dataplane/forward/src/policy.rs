@@ -69,8 +69,6 @@ pub struct Policy {
     pub destination: Vec<Prefix>,
     /// IP protocol numbers.
     pub protocols: Vec<u8>,
-    /// Source ports. Ports match TCP and UDP only.
-    pub source_ports: Vec<RangeInclusive<u16>>,
     /// Destination ports, as the packet arrives. Ports match TCP and UDP only.
     pub destination_ports: Vec<RangeInclusive<u16>>,
     /// What happens.
@@ -94,7 +92,6 @@ impl Policy {
             source: Vec::new(),
             destination: Vec::new(),
             protocols: Vec::new(),
-            source_ports: Vec::new(),
             destination_ports: Vec::new(),
             action,
             source_nat: SourceNat::None,
@@ -115,8 +112,6 @@ pub struct Question {
     pub source: Ipv4Addr,
     /// Destination address, as it arrived.
     pub destination: Ipv4Addr,
-    /// Source port; means something for TCP and UDP only.
-    pub source_port: u16,
     /// Destination port, as it arrived; means something for TCP and UDP only.
     pub destination_port: u16,
     /// Where it would go without destination NAT; `None` when it is for the gateway itself or there

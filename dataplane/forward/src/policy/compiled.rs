@@ -22,7 +22,6 @@ pub(super) struct Block {
     protocol: Ranges,
     source: Ranges,
     destination: Ranges,
-    source_port: Ranges,
     destination_port: Ranges,
     /// Those that ask about no port.
     portless: Policies,
@@ -61,11 +60,12 @@ impl Block {
             }),
             source: ranges(&|policy| of_numbers(&policy.source, addresses)),
             destination: ranges(&|policy| of_numbers(&policy.destination, addresses)),
-            source_port: ranges(&|policy| of_ports(&policy.source_ports)),
-            destination_port: ranges(&|policy| of_ports(&policy.destination_ports)),
-            portless: members(&|policy| {
-                policy.source_ports.is_empty() && policy.destination_ports.is_empty()
+            destination_port: ranges(&|policy| {
+                of_numbers(&policy.destination_ports, |ports| {
+                    u32::from(*ports.start())..=u32::from(*ports.end())
+                })
             }),
+            portless: members(&|policy| policy.destination_ports.is_empty()),
         }
     }
 
@@ -85,12 +85,9 @@ impl Block {
         left &= self.source.policies(question.source.to_bits())
             & self.destination.policies(question.destination.to_bits());
         left &= match question.protocol {
-            TCP | UDP => {
-                self.source_port.policies(question.source_port.into())
-                    & self
-                        .destination_port
-                        .policies(question.destination_port.into())
-            }
+            TCP | UDP => self
+                .destination_port
+                .policies(question.destination_port.into()),
             _ => self.portless,
         };
         (left != 0).then(|| left.trailing_zeros() as usize)
@@ -105,12 +102,6 @@ fn by_interface(members: impl Fn(InterfaceId) -> Policies) -> [Policies; MAX_INT
 
 fn addresses(prefix: &Prefix) -> RangeInclusive<u32> {
     prefix.network().to_bits()..=prefix.broadcast().to_bits()
-}
-
-fn of_ports(ports: &[RangeInclusive<u16>]) -> Vec<RangeInclusive<u32>> {
-    of_numbers(ports, |ports| {
-        u32::from(*ports.start())..=u32::from(*ports.end())
-    })
 }
 
 /// The ranges of a condition; an empty one is satisfied by every number.

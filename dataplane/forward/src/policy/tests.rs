@@ -23,7 +23,6 @@ fn question(tuple: &Tuple, hop: Option<Hop>) -> Question {
         protocol: tuple.protocol,
         source: tuple.src_v4().unwrap(),
         destination: tuple.dst_v4().unwrap(),
-        source_port: tuple.src_port,
         destination_port: tuple.dst_port,
         hop,
     }
@@ -98,28 +97,14 @@ fn each_condition_alone() {
         ),
         (
             Policy {
-                source_ports: vec![1..=9, 40_000..=40_000],
+                destination_ports: vec![1..=9, 443..=443],
                 ..any()
             },
             true,
         ),
         (
             Policy {
-                source_ports: vec![1..=39_999, 40_001..=65_535],
-                ..any()
-            },
-            false,
-        ),
-        (
-            Policy {
-                destination_ports: vec![443..=443],
-                ..any()
-            },
-            true,
-        ),
-        (
-            Policy {
-                destination_ports: vec![80..=442],
+                destination_ports: vec![80..=442, 444..=65_535],
                 ..any()
             },
             false,
@@ -196,14 +181,11 @@ fn means(policy: &Policy, question: &Question, translated: Option<Hop>) -> Optio
         any_or(&policy.destination, |prefix| {
             prefix.contains(question.destination)
         }),
-        any_or(&policy.source_ports, |ports| {
-            ported && ports.contains(&question.source_port)
-        }),
         any_or(&policy.destination_ports, |ports| {
             ported && ports.contains(&question.destination_port)
         }),
     ];
-    (all == [true; 7]).then_some(hop)
+    (all == [true; 6]).then_some(hop)
 }
 
 /// True when the list is empty or one of its members satisfies `matches`.
@@ -247,17 +229,16 @@ fn a_policy() -> impl Strategy<Value = Policy> {
     let nat = prop::option::weighted(0.2, an_address());
     let fields = (
         (interfaces(), interfaces(), protocols, nat),
-        (prefixes(), prefixes(), port_ranges(), port_ranges()),
+        (prefixes(), prefixes(), port_ranges()),
     );
     fields.prop_map(
-        |((from, to, protocols, nat), (source, destination, s, d))| Policy {
+        |((from, to, protocols, nat), (source, destination, destination_ports))| Policy {
             from,
             to,
             source,
             destination,
             protocols,
-            source_ports: s,
-            destination_ports: d,
+            destination_ports,
             destination_nat: nat.map(|address| DestinationNat {
                 address,
                 port: None,

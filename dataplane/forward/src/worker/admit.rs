@@ -236,7 +236,6 @@ impl<P: PortIo> Core<P> {
             protocol: newcomer.protocol,
             source: newcomer.source,
             destination,
-            source_port: newcomer.source_port,
             destination_port: newcomer.destination_port,
             hop,
         };
