@@ -29,6 +29,7 @@ use crate::bounce::Bounce;
 use crate::carrier::CarrierChange;
 use crate::claim::Claim;
 use crate::clock::{Clock, boot, tick};
+use crate::conflicts::Conflicts;
 use crate::counters::ControlCounters;
 use crate::events::Events;
 use crate::host::Host;
@@ -126,6 +127,7 @@ pub(crate) struct Control {
     witness: Option<Witness>,
     last_term: LastTerm,
     strangers: Strangers,
+    conflicts: Conflicts,
     /// In the order of their links, which follow those of interfaces.
     monitors: Vec<Monitor>,
     /// What a primary waits to hear.
@@ -205,6 +207,7 @@ impl Control {
             witness,
             last_term,
             strangers: Strangers::none(),
+            conflicts: Conflicts::default(),
             monitors,
             silence: None,
             bounce: None,

@@ -12,6 +12,7 @@ use packet::build::{self, Link};
 use packet::{Kind, Mac, arp, parse};
 use session::Tick;
 
+use crate::conflicts::Conflict;
 use crate::counters::ControlCounters;
 
 /// Where the host's frames leave.
@@ -20,14 +21,6 @@ pub(crate) trait Outlet {
     fn send(&mut self, interface: InterfaceId, frame: &[u8]);
     /// Sends a buffer as it is.
     fn forward(&mut self, interface: InterfaceId, mbuf: Mbuf);
-}
-
-/// Another station uses one of our addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Conflict {
-    pub(crate) interface: InterfaceId,
-    pub(crate) address: Ipv4Addr,
-    pub(crate) station: Mac,
 }
 
 /// The host's state: its neighbours, and the packets that wait for them.

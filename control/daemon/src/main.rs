@@ -12,6 +12,7 @@ mod bounce;
 mod carrier;
 mod claim;
 mod clock;
+mod conflicts;
 mod control;
 mod counters;
 mod events;

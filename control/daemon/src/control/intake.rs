@@ -11,6 +11,7 @@ use session::Version;
 
 use super::{Control, WORKER_PATIENCE};
 use crate::clock::tick;
+use crate::conflicts::Conflict;
 use crate::host::Outlet;
 use crate::startup::ETHERNET_HEADER;
 use crate::strangers::Place;
@@ -161,16 +162,23 @@ impl Control {
                     &mut self.outgoing,
                 );
                 if let Some(conflict) = conflict {
-                    let name = &self.config.interfaces[conflict.interface.index()].name;
-                    let message = format!(
-                        "interface {name}: {} is also used by {}; give one of them another address",
-                        conflict.address, conflict.station
-                    );
-                    self.events
-                        .record(now, EventLevel::Error, "address_conflict", message);
+                    self.tell_conflict(&conflict, now);
                 }
             }
         }
+    }
+
+    fn tell_conflict(&mut self, conflict: &Conflict, now: Time) {
+        if !self.conflicts.is_news(conflict, now) {
+            return;
+        }
+        let name = &self.config.interfaces[conflict.interface.index()].name;
+        let message = format!(
+            "interface {name}: {} is also used by {}; give one of them another address",
+            conflict.address, conflict.station
+        );
+        self.events
+            .record(now, EventLevel::Error, "address_conflict", message);
     }
 
     /// A frame of the cluster.
