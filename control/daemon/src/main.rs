@@ -5,6 +5,7 @@
 //! worker0, worker1, …             forward packets; one core, one shard, one queue of every port each
 //! management                      HTTP for operators; signals
 //! carrier                         link state of kernel interfaces, by netlink
+//! log                             writes to standard error what the others have to tell
 //! ```
 
 mod announce;
@@ -18,6 +19,7 @@ mod counters;
 mod events;
 mod host;
 mod last_term;
+mod log;
 mod management;
 mod metrics;
 mod moment;
@@ -37,12 +39,13 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use config::Config;
 use tracing_subscriber::EnvFilter;
 
 use crate::control::Control;
+use crate::log::Log;
 use crate::management::{Management, Operator};
 
 /// Wrong usage or a bad configuration.
@@ -75,7 +78,6 @@ fn main() -> ExitCode {
     if arguments.check {
         return ExitCode::SUCCESS;
     }
-    log_to_stderr();
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -86,17 +88,21 @@ fn main() -> ExitCode {
 }
 
 /// `RUST_LOG` chooses the level; without it everything from "info" on is told.
-fn log_to_stderr() {
+fn log_to_stderr(config: &Config) -> Result<Log> {
+    let log = Log::to_stderr(config.cpu.control).context("cannot start a thread")?;
+    let queue = log.queue();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || queue.clone())
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    Ok(log)
 }
 
 fn run(config: Config) -> Result<()> {
+    let _log = log_to_stderr(&config)?;
     let (requests, asked) = crossbeam::channel::unbounded();
     let management = Management::open(&config)?;
     let mut control = Control::start(config, asked)?;

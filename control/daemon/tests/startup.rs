@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 use api::{LinkState, Method, Role, Status, path};
@@ -58,6 +59,28 @@ fn a_unit_that_was_killed_begins_above_the_term_in_which_it_was_primary() {
         let status: Status = unit.client().get(path::STATUS).unwrap();
         assert_eq!(status.term, term);
     }
+}
+
+#[test]
+fn a_unit_whose_log_nobody_reads_serves_all_the_same() {
+    let place = Place::new();
+    place.configure(&Setup::of("null", "null"));
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    // All that a pipe holds (pipe(7)).
+    writer.write_all(&[b'\n'; 65_536]).unwrap();
+    let log = place.write("log", "");
+    let unit = place.spawn_logging(&[], writer.into(), log);
+    unit.wait_primary();
+    let read = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(unit.counter("log_dropped"), 0);
+    let (code, _) = unit.stop();
+    let said = read.join().unwrap();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("primary in term 15"), "{}", said.trim());
 }
 
 #[test]

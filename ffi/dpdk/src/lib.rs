@@ -43,6 +43,7 @@ pub use error::{Error, Fault};
 pub use fib::{Fib, NextHop};
 pub use hash::{Full, Hash, HashKey};
 pub use lines::{Line, Lines, heap_allocated};
+pub use log::log_to;
 pub use mbuf::Mbuf;
 pub use mempool::Mempool;
 pub use port::{Link, MacFilter, Port, PortInfo, PortSettings, Rss, Statistics};

@@ -1,11 +1,11 @@
-//! What DPDK logs: to standard error, at most [`PER_SECOND`] lines a second, so that a driver that
-//! complains about every frame cannot flood it; or into an error message, while [`capture`] listens.
+//! What DPDK logs: to standard error or where [`log_to`] says, at most [`PER_SECOND`] lines a second, so that a
+//! driver that complains about every frame cannot flood it; or into an error message, while [`capture`] listens.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 use std::io::Write as _;
 use std::slice;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use crate::{Error, clock};
 
@@ -16,6 +16,8 @@ thread_local! {
     /// The lines that this thread caused since `capture` began; `None` while nobody listens.
     static CAPTURED: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
+
+static SINK: OnceLock<fn(&str)> = OnceLock::new();
 
 static LIMIT: Mutex<Limit> = Mutex::new(Limit {
     since: 0,
@@ -45,6 +47,17 @@ impl Limit {
     }
 }
 
+/// Has `sink` take DPDK's lines, without their ends, instead of standard error. Any thread may call it, a worker's
+/// too, so it must not wait. The first such call of a process counts.
+pub fn log_to(sink: fn(&str)) {
+    let _ = SINK.set(sink);
+}
+
+fn to_stderr(line: &str) {
+    // Nobody is left to be told when standard error is gone.
+    let _ = writeln!(std::io::stderr(), "dpdk: {line}");
+}
+
 /// Makes DPDK log through here, from before EAL starts.
 pub(crate) fn install() -> Result<(), Error> {
     // SAFETY: `write` keeps to the contract of a stdio stream's writer.
@@ -65,7 +78,7 @@ pub(crate) fn capture<T>(work: impl FnOnce() -> T) -> (T, String) {
     (result, lines.join("; "))
 }
 
-/// The writer of DPDK's log stream. It never blocks: when another thread logs, the line is dropped.
+/// The writer of DPDK's log stream. When another thread logs, the line is dropped: none waits for another.
 extern "C" fn write(_cookie: *mut c_void, text: *const c_char, length: usize) -> isize {
     // SAFETY: stdio passes `length` readable bytes.
     let bytes = unsafe { slice::from_raw_parts(text.cast::<u8>(), length) };
@@ -95,12 +108,11 @@ fn take(line: &str) {
     let Some(suppressed) = limit.admit(clock::cycles(), clock::hertz()) else {
         return;
     };
-    let mut stderr = std::io::stderr();
-    // Nobody is left to be told when standard error is gone.
+    let sink = SINK.get().copied().unwrap_or(to_stderr);
     if suppressed > 0 {
-        let _ = writeln!(stderr, "dpdk: {suppressed} more lines, not shown");
+        sink(&format!("{suppressed} more lines, not shown"));
     }
-    let _ = writeln!(stderr, "dpdk: {line}");
+    sink(line);
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use session::Tick;
 
 use super::Control;
 use crate::clock::Clock;
+use crate::log;
 use crate::moment::rfc3339;
 use crate::plan::SOFTWARE;
 use crate::sessions::Copies;
@@ -404,6 +405,8 @@ impl Control {
         }
         totals.add("", self.counters.iter());
         totals.add("", self.outgoing.counters.iter());
+        let dropped = "Lines of the log that were dropped because nothing took them.";
+        totals.add("", [("log_dropped", dropped, log::dropped())].into_iter());
         totals.add("cluster_", self.node.counters().iter());
         let refused = self.node.counters();
         let rejections = refused.rejections();

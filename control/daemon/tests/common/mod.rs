@@ -228,11 +228,17 @@ impl Place {
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let log = self.path(&format!("log{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let stderr = File::create(&log).unwrap();
+        self.spawn_logging(arguments, stderr.into(), log)
+    }
+
+    /// The same with standard error to `stderr`; what it says is looked for in `log`.
+    pub(crate) fn spawn_logging(&self, arguments: &[&str], stderr: Stdio, log: PathBuf) -> Running {
         let mut command = self.namespace.command(env!("CARGO_BIN_EXE_tidegated"));
         command.arg("--config").arg(self.path("gw.toml"));
         command.args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(File::create(&log).unwrap());
+        command.stderr(stderr);
         Running {
             child: command.spawn().unwrap(),
             socket: self.socket(),
