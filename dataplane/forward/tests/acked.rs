@@ -97,3 +97,43 @@ fn a_change_that_found_no_room_confirms_nothing() {
     assert_eq!(known, [true, false]);
     assert_ne!(gateway.control[0].dirty.take(), [0; 4]);
 }
+
+#[test]
+fn the_pieces_of_a_first_packet_that_is_cut_wait_all() {
+    let acked = Policy {
+        acked: true,
+        ..masquerade()
+    };
+    let mut gateway = Gateway::new(Plan {
+        policies: vec![acked],
+        ..Plan::narrow(1_000)
+    });
+    let before = gateway.counts();
+    gateway.send(LAN, &frames::udp(LAN, &question(), &[0; 1_400]));
+    gateway.turn();
+    gateway.assert_moved(
+        &before,
+        &[
+            ("deltas", 1),
+            ("fragmented", 1),
+            ("fragments_made", 2),
+            ("lan rx", 1),
+            ("policy 0", 1),
+            ("punted_unconfirmed", 2),
+            ("sessions_created", 1),
+            ("source_nat", 1),
+        ],
+    );
+    assert_eq!(gateway.sent(WAN).len(), 0);
+    let version = gateway.session(&question()).unwrap().version;
+    for punted in gateway.punted() {
+        let waits = PuntReason::Unconfirmed {
+            interface: WAN,
+            next_hop: ROUTER,
+            version: Some(version),
+        };
+        assert_eq!(punted.reason, waits);
+        let macs = frames::macs(punted.mbuf.data());
+        assert_eq!(macs, (ROUTER_MAC, virtual_mac(WAN)));
+    }
+}

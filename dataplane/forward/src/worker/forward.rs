@@ -9,7 +9,7 @@ use dpdk::Mbuf;
 use packet::icmp::Problem;
 use packet::plain::{self, Ends, Leaving, Plain};
 use packet::{Layout, Mac, Tuple, ethernet, ipv4};
-use session::{Hit, Rewrite, Search};
+use session::{Hit, Rewrite, Search, Version};
 use zerocopy::FromBytes;
 
 use super::admit::positions;
@@ -230,20 +230,12 @@ impl<P: PortIo> Core<P> {
                 translate(&mut mbuf, &layout, &outgoing);
                 match self.batch.withheld(position) {
                     None => self.transmit(scene, ingress, hop, egress, mbuf),
-                    Some(change) => {
-                        address(scene, hop, egress, &mut mbuf);
-                        let reason = PuntReason::Unconfirmed {
-                            interface: hop.interface,
-                            next_hop: hop.neighbour,
-                            version: change,
-                        };
-                        self.punt(reason, ingress, mbuf);
-                    }
+                    Some(change) => self.hold_back(scene, ingress, (hop, egress), mbuf, change),
                 }
             }
             Passage::Cut(hop, egress) => {
                 translate(&mut mbuf, &layout, &outgoing);
-                self.cut_and_transmit(scene, ingress, hop, egress, &mbuf, &layout);
+                self.cut_and_transmit(scene, position, hop, egress, &mbuf);
             }
             Passage::Refuse(reason, problem) => {
                 self.counters.lose(reason);
@@ -273,22 +265,48 @@ impl<P: PortIo> Core<P> {
         }
     }
 
+    /// Addresses the frame and has it wait until a peer has the session that `change` tells of.
+    #[cold]
+    fn hold_back(
+        &mut self,
+        scene: &Scene<'_>,
+        ingress: InterfaceId,
+        (hop, egress): (Hop, &Interface),
+        mut mbuf: Mbuf,
+        change: Option<Version>,
+    ) {
+        address(scene, hop, egress, &mut mbuf);
+        let reason = PuntReason::Unconfirmed {
+            interface: hop.interface,
+            next_hop: hop.neighbour,
+            version: change,
+        };
+        self.punt(reason, ingress, mbuf);
+    }
+
+    /// Cuts the translated packet of a position. Its pieces wait where it would.
     #[cold]
     fn cut_and_transmit(
         &mut self,
         scene: &Scene<'_>,
-        ingress: InterfaceId,
+        position: usize,
         hop: Hop,
         egress: &Interface,
         mbuf: &Mbuf,
-        layout: &Layout,
     ) {
+        let (ingress, layout) = (self.batch.ingress[position], &self.batch.layouts[position]);
+        let withheld = self.batch.withheld(position);
         match fragment::cut(&self.pool, mbuf.data(), layout, egress.mtu) {
             Ok(mut fragments) => {
                 self.counters.happened(Event::Fragmented);
                 self.counters.add(Event::FragmentsMade, fragments.len());
                 for fragment in fragments.drain() {
-                    self.transmit(scene, ingress, hop, egress, fragment);
+                    match withheld {
+                        None => self.transmit(scene, ingress, hop, egress, fragment),
+                        Some(change) => {
+                            self.hold_back(scene, ingress, (hop, egress), fragment, change);
+                        }
+                    }
                 }
             }
             Err(reason) => self.counters.lose(reason),
