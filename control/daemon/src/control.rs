@@ -36,6 +36,7 @@ use crate::host::Host;
 use crate::last_term::LastTerm;
 use crate::monitor::Monitor;
 use crate::outgoing::Outgoing;
+use crate::reclaim::Reclaimer;
 use crate::silence::Silence;
 use crate::startup::{self, Started, WorkerHandle};
 use crate::strangers::Strangers;
@@ -120,6 +121,7 @@ pub(crate) struct Control {
     workers: Vec<WorkerSide>,
     snapshot: Publisher<Snapshot>,
     neighbours: Publisher<Neighbours>,
+    reclaimer: Reclaimer,
     table: Table,
     host: Host,
     outgoing: Outgoing,
@@ -200,6 +202,7 @@ impl Control {
             workers,
             snapshot,
             neighbours,
+            reclaimer: Reclaimer::start()?,
             table,
             host: Host::new(),
             withheld: Withheld::default(),
@@ -288,6 +291,8 @@ impl Control {
         self.release_withheld(now);
         self.ask_monitors(now);
         self.serve_neighbours(now);
+        self.reclaimer.take(self.snapshot.take_spent());
+        self.reclaimer.take(self.neighbours.take_spent());
         if now >= self.housekeeping_due {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.keep_house(now);

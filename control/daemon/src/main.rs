@@ -5,6 +5,7 @@
 //! worker0, worker1, …             forward packets; one core, one shard, one queue of every port each
 //! management                      HTTP for operators; signals
 //! carrier                         link state of kernel interfaces, by netlink
+//! reclaim                         drops what the control core has replaced
 //! log                             writes to standard error what the others have to tell
 //! ```
 
@@ -26,6 +27,7 @@ mod moment;
 mod monitor;
 mod outgoing;
 mod plan;
+mod reclaim;
 mod sessions;
 mod silence;
 mod startup;

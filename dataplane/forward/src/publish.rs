@@ -1,8 +1,9 @@
 //! Values that the control core publishes and the workers read.
 //!
 //! A worker looks once per turn through an [`arc_swap::Cache`], which costs one atomic load while
-//! nothing changed. The publisher keeps every value that it replaced until no worker holds it any
-//! more, so that no destructor of one ever runs on a worker.
+//! nothing changed. The publisher keeps every value that it replaced, so that no destructor of one ever runs on
+//! a worker; nor on the control core, which has those that no worker holds any more dropped elsewhere. That
+//! takes long: DPDK overwrites the 32 MiB of a snapshot's routes.
 
 use std::sync::Arc;
 
@@ -43,17 +44,21 @@ impl<T> Publisher<T> {
         self.current.load_full()
     }
 
-    /// Replaces the value; readers see it from their next turn on. Drops, here, those retired values
-    /// that no reader holds any more.
+    /// Replaces the value; readers see it from their next turn on. Drops nothing.
     pub fn publish(&mut self, value: T) {
         self.retired.push(self.current.swap(Arc::new(value)));
-        self.retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
-    /// How many replaced values are still held for a reader.
-    #[must_use]
-    pub fn retired(&self) -> usize {
-        self.retired.len()
+    /// Keeps a value that is not to be published, like one that was replaced.
+    pub fn decline(&mut self, value: T) {
+        self.retired.push(Arc::new(value));
+    }
+
+    /// Gives away the replaced and declined values that no reader holds any more, to be dropped where there is
+    /// time for it.
+    pub fn take_spent(&mut self) -> impl Iterator<Item = Arc<T>> {
+        self.retired
+            .extract_if(.., |old| Arc::strong_count(old) == 1)
     }
 }
 
@@ -62,16 +67,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retired_value_lives_as_long_as_a_reader_holds_it() {
+    fn a_retired_value_is_given_away_when_no_reader_holds_it() {
+        fn spent(publisher: &mut Publisher<i32>) -> Vec<i32> {
+            publisher.take_spent().map(|value| *value).collect()
+        }
         let mut publisher = Publisher::new(1);
         let mut view: Subscription<i32> = Cache::new(publisher.subscribe());
         assert_eq!(**view.load(), 1);
         publisher.publish(2);
         publisher.publish(3);
-        assert_eq!(publisher.retired(), 1, "2 was never read, 1 still is");
+        assert_eq!(spent(&mut publisher), [2], "1 is still read");
         assert_eq!(**view.load(), 3);
         publisher.publish(4);
-        assert_eq!(publisher.retired(), 1, "1 is gone, 3 is held");
+        publisher.decline(5);
+        assert_eq!(spent(&mut publisher), [1, 5], "3 is still read");
         assert_eq!(*publisher.current(), 4);
+        drop(view);
+        assert_eq!(spent(&mut publisher), [3]);
+    }
+
+    #[test]
+    fn publishing_drops_nothing() {
+        let value = Arc::new(());
+        let alive = || Arc::strong_count(&value) - 1;
+        let mut publisher = Publisher::new(Arc::clone(&value));
+        publisher.publish(Arc::clone(&value));
+        publisher.publish(Arc::clone(&value));
+        assert_eq!(alive(), 3);
+        publisher.take_spent().for_each(drop);
+        assert_eq!(alive(), 1);
     }
 }

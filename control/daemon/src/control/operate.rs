@@ -68,6 +68,8 @@ impl Control {
             .map(|change| change.key.clone())
             .collect();
         if !frozen.is_empty() {
+            // The caller's own goes on this core before that one is looked for, and takes nothing along.
+            self.snapshot.decline(snapshot.clone());
             return Err(frozen);
         }
         let current = self.current();
