@@ -14,8 +14,9 @@ use crate::failover::Contender;
 use crate::probe::{Crowd, UdpStream};
 use crate::{Host, Lab, LabSettings, Unit};
 
-/// How long a joining unit may take.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long a session of the crowd may be idle: nothing keeps it busy, and ten million of them take minutes
+/// to begin.
+const IDLE: &str = "2h";
 
 /// Datagrams per second of the stream that passes the primary meanwhile.
 const STREAM_RATE: u32 = 10_000;
@@ -69,7 +70,10 @@ impl Joining {
     pub fn perform(&self) -> Result<JoinReport> {
         ensure!(self.runs > 0, "there is at least one run");
         ensure!(self.lab.units >= 2, "joining needs at least two units");
-        let lab = Lab::up(&self.lab)?;
+        let lab = Lab::up(&LabSettings {
+            udp_idle: IDLE.to_owned(),
+            ..self.lab.clone()
+        })?;
         let runs = self.perform_in(&lab).map_err(|error| {
             let logs = lab.log_ends();
             error.context(format!("the end of the units' logs:\n{logs}"))
@@ -103,9 +107,10 @@ impl Joining {
         let stream = UdpStream::start(&client, &server, STREAM_RATE)?;
         let started = clock::now();
         pair.subordinate.start()?;
-        pair.wait_subordinate()?;
+        // As long as what is lost meanwhile can be told.
+        pair.wait_subordinate(stream.recordable())?;
         let copying = clock::now();
-        let held = pair.wait_whole(self.sessions)?;
+        let held = pair.wait_whole(self.sessions, stream.recordable())?;
         let done = clock::now();
         let loss = stream.stop()?.total_loss();
         pair.check_primary(lab)?;
@@ -144,14 +149,14 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn wait_subordinate(&self) -> Result<u64> {
-        wait_status(self.subordinate, "a subordinate", |status| {
+    fn wait_subordinate(&self, limit: Duration) -> Result<u64> {
+        wait_status(self.subordinate, "a subordinate", limit, |status| {
             status.role == Role::Subordinate
         })
     }
 
-    fn wait_whole(&self, sessions: usize) -> Result<u64> {
-        wait_status(self.subordinate, "whole", |status| {
+    fn wait_whole(&self, sessions: usize, limit: Duration) -> Result<u64> {
+        wait_status(self.subordinate, "whole", limit, |status| {
             status.synced && status.sessions.total >= sessions as u64
         })
     }
@@ -167,8 +172,13 @@ impl Pair<'_> {
 }
 
 /// Waits until the unit says what is asked for; gives how many sessions it holds.
-fn wait_status(unit: &Unit, what: &str, holds: impl Fn(&api::Status) -> bool) -> Result<u64> {
-    wait_for(what, LIMIT, || {
+fn wait_status(
+    unit: &Unit,
+    what: &str,
+    limit: Duration,
+    holds: impl Fn(&api::Status) -> bool,
+) -> Result<u64> {
+    wait_for(what, limit, || {
         Ok(match unit.status() {
             Ok(status) if holds(&status) => Found::Yes(status.sessions.total),
             Ok(status) => Found::NotYet(format!(

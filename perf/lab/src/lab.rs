@@ -17,6 +17,12 @@ use crate::unit::{Programs, Unit};
 /// Where running labs leave their state, one directory each.
 const STATE: &str = "/run/tidegate-lab";
 
+/// How long the running units may take to be one whole cluster.
+const WHOLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long besides for each session that all of them must hold: several times what one takes.
+const SESSION_LIMIT: Duration = Duration::from_micros(10);
+
 /// How large a lab is and how its units are configured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabSettings {
@@ -34,6 +40,8 @@ pub struct LabSettings {
     pub workers: u8,
     /// `memory.sessions`: the capacity of each unit.
     pub sessions: u32,
+    /// `timeouts.udp_replied`, as it is spelled there.
+    pub udp_idle: String,
     /// Whether the units monitor client and server.
     pub monitors: bool,
 }
@@ -48,6 +56,7 @@ impl Default for LabSettings {
             heartbeat_loss: 3,
             workers: 1,
             sessions: 250_000,
+            udp_idle: "300s".to_owned(),
             monitors: false,
         }
     }
@@ -211,9 +220,10 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// When that does not come about within thirty seconds.
+    /// When that does not come about within thirty seconds, and ten for each million of sessions.
     pub fn wait_holding(&self, sessions: u64) -> Result<()> {
-        wait_for("a whole cluster", Duration::from_secs(30), || {
+        let besides = SESSION_LIMIT.saturating_mul(u32::try_from(sessions).unwrap_or(u32::MAX));
+        wait_for("a whole cluster", WHOLE_LIMIT + besides, || {
             let mut reports = Vec::new();
             for unit in self.running() {
                 match unit.status() {

@@ -108,7 +108,7 @@ enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         runs: u32,
         /// UDP sessions that are there.
-        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
         sessions: u32,
         /// Print the report as JSON.
         #[arg(long)]
@@ -248,7 +248,7 @@ impl Size {
             heartbeat_loss: self.heartbeat_loss,
             workers: self.workers,
             sessions: self.capacity,
-            monitors: false,
+            ..LabSettings::default()
         }
     }
 }
@@ -327,7 +327,8 @@ fn perform(command: Command, prefix: String) -> Result<()> {
             size,
         } => {
             let mut lab = size.settings(prefix);
-            lab.sessions = lab.sessions.max(sessions.saturating_mul(2));
+            // Room for the crowd and for the session of each run's stream.
+            lab.sessions = lab.sessions.max(sessions + sessions / 4);
             let (runs, sessions) = (usize::try_from(runs)?, usize::try_from(sessions)?);
             let joining = Joining {
                 lab,

@@ -314,6 +314,7 @@ impl Unit {
             heartbeat_loss,
             schedule,
             sessions,
+            udp_idle,
             ..
         } = settings;
         let (control, workers) = cores(self.id, settings.workers)?;
@@ -384,6 +385,9 @@ from = "lan"
 to = "wan"
 action = "allow"
 source_nat = "masquerade"
+
+[timeouts]
+udp_replied = "{udp_idle}"
 
 [management]
 socket = "{socket}"

@@ -7,13 +7,16 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::clock;
 use crate::namespace::Namespace;
@@ -34,13 +37,17 @@ const BATCH_TIME: Duration = Duration::from_millis(5);
 const ROUND_GRACE: Duration = Duration::from_millis(300);
 /// How often sessions without an answer are tried again.
 const ROUNDS: usize = 10;
+/// How many sockets are read at the most before it is asked again which are readable.
+const READABLE: usize = 1_024;
+/// Descriptors that the process needs besides the crowd's.
+const DESCRIPTORS: u64 = 512;
 /// The translation of a session that was never answered.
 const UNSEEN: u16 = 0;
 
 /// The sessions and the sockets that hold them open.
 #[derive(Debug)]
 pub struct Crowd {
-    sockets: Vec<UdpSocket>,
+    clients: Sockets,
     servers: Vec<SocketAddr>,
     sessions: usize,
     /// By session: the source port that the server saw first.
@@ -71,16 +78,17 @@ impl Crowd {
             .flat_map(|port| addresses.iter().map(move |address| (*address, port)))
             .map(|(address, port)| SocketAddrV4::new(address, port).into())
             .collect();
-        let answerers = server.run(|| open(&servers))?;
-        let ports = sessions.div_ceil(servers.len());
         let any: SocketAddr = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into();
-        let sockets = client.run(|| open(&vec![any; ports]))?;
+        let any = vec![any; sessions.div_ceil(servers.len())];
+        permit_descriptors(servers.len() + any.len())?;
+        let answerers = server.run(|| Sockets::open(&servers))?;
+        let clients = client.run(|| Sockets::open(&any))?;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let answering = Some(thread::spawn(move || answer(&answerers, &flag)));
         let mappings = vec![UNSEEN; sessions];
         let mut crowd = Self {
-            sockets,
+            clients,
             servers,
             sessions,
             mappings,
@@ -140,7 +148,7 @@ impl Crowd {
     }
 
     fn send(&self, session: usize) {
-        let socket = &self.sockets[session / self.servers.len()];
+        let socket = &self.clients.all[session / self.servers.len()];
         let server = self.servers[session % self.servers.len()];
         // What the host refuses is sent again in the next round.
         let _ = socket.send_to(&(session as u64).to_be_bytes(), server);
@@ -149,9 +157,9 @@ impl Crowd {
     /// Reads what has arrived, waiting up to `patience` for the first. Returns how many there were.
     fn read_answers(&self, seen: &mut [u16], patience: Duration) -> Result<usize> {
         let mut count = 0;
-        for index in wait_readable(&self.sockets, patience)? {
+        for socket in self.clients.wait_readable(patience)? {
             let mut answer = [0; 10];
-            while let Ok(10) = self.sockets[index].recv(&mut answer) {
+            while let Ok(10) = socket.recv(&mut answer) {
                 let [s0, s1, s2, s3, s4, s5, s6, s7, p0, p1] = answer;
                 let session =
                     usize::try_from(u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]))?;
@@ -175,27 +183,69 @@ impl Drop for Crowd {
     }
 }
 
-fn open(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>> {
-    addresses
-        .iter()
-        .map(|address| {
+/// Sockets, and what tells which of them have something to read: at a cost that does not grow with their
+/// number, which is thousands for millions of sessions.
+#[derive(Debug)]
+struct Sockets {
+    all: Vec<UdpSocket>,
+    /// An epoll instance that gives each by its place in `all`.
+    readiness: OwnedFd,
+}
+
+impl Sockets {
+    fn open(addresses: &[SocketAddr]) -> Result<Self> {
+        let readiness = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut all = Vec::with_capacity(addresses.len());
+        for (place, address) in (0..).zip(addresses) {
             let socket = UdpSocket::bind(address)
                 .with_context(|| format!("no UDP socket on {address} (see `ulimit -n`)"))?;
             widen(&socket)?;
             socket.set_nonblocking(true)?;
-            Ok(socket)
-        })
-        .collect()
+            let place = epoll::EventData::new_u64(place);
+            epoll::add(&readiness, &socket, place, epoll::EventFlags::IN)?;
+            all.push(socket);
+        }
+        Ok(Self { all, readiness })
+    }
+
+    /// Some that have something to read, waiting up to `patience` for the first.
+    fn wait_readable(&self, patience: Duration) -> Result<impl Iterator<Item = &UdpSocket>> {
+        let patience = Timespec::try_from(patience)?;
+        let mut events = Vec::with_capacity(READABLE);
+        epoll::wait(
+            &self.readiness,
+            spare_capacity(&mut events),
+            Some(&patience),
+        )
+        .context("epoll failed")?;
+        Ok(events.into_iter().filter_map(|event: epoll::Event| {
+            let place = usize::try_from(event.data.u64()).ok()?;
+            self.all.get(place)
+        }))
+    }
+}
+
+/// Raises the limit of open files, where that many more do not fit into it.
+fn permit_descriptors(count: usize) -> Result<()> {
+    let needed = u64::try_from(count)? + DESCRIPTORS;
+    let mut limit = getrlimit(Resource::Nofile);
+    // No limit is written as none.
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(needed);
+        limit.maximum = limit.maximum.map(|maximum| maximum.max(needed));
+        setrlimit(Resource::Nofile, limit)
+            .with_context(|| format!("{needed} files cannot be open at once"))?;
+    }
+    Ok(())
 }
 
 /// The server: sends the session's number and the source port of the datagram back.
-fn answer(sockets: &[UdpSocket], stop: &AtomicBool) {
+fn answer(sockets: &Sockets, stop: &AtomicBool) {
     while !stop.load(Ordering::Acquire) {
-        let Ok(readable) = wait_readable(sockets, Duration::from_millis(100)) else {
+        let Ok(readable) = sockets.wait_readable(Duration::from_millis(100)) else {
             return;
         };
-        for index in readable {
-            let socket = &sockets[index];
+        for socket in readable {
             let mut datagram = [0; 10];
             loop {
                 match socket.recv_from(&mut datagram[..8]) {
@@ -212,20 +262,4 @@ fn answer(sockets: &[UdpSocket], stop: &AtomicBool) {
             }
         }
     }
-}
-
-/// Which of the sockets have something to read, waiting up to `patience` for the first.
-fn wait_readable(sockets: &[UdpSocket], patience: Duration) -> Result<Vec<usize>> {
-    let mut waiting: Vec<PollFd<'_>> = sockets
-        .iter()
-        .map(|socket| PollFd::new(socket, PollFlags::IN))
-        .collect();
-    let patience = Timespec::try_from(patience)?;
-    poll(&mut waiting, Some(&patience)).context("poll failed")?;
-    Ok(waiting
-        .iter()
-        .enumerate()
-        .filter(|(_, socket)| !socket.revents().is_empty())
-        .map(|(index, _)| index)
-        .collect())
 }
