@@ -15,7 +15,7 @@ pub struct SessionFilter {
     pub protocol: Option<u8>,
     /// State, as in [`crate::SessionView::state`].
     pub state: Option<String>,
-    /// At most so many are listed; the server's own limit when absent.
+    /// At most so many are listed, up to [`SessionFilter::LIMIT_MAX`]; the server's own limit when absent.
     pub limit: Option<u32>,
 }
 
@@ -57,6 +57,9 @@ const STATES_EXPECTED: &str =
     "unreplied, replied, syn_sent, syn_received, established, fin_wait, time_wait or reset";
 
 impl SessionFilter {
+    /// The longest list: about 400 MB.
+    pub const LIMIT_MAX: u32 = 1_000_000;
+
     /// True when nothing is asked for, so that every session matches.
     #[must_use]
     pub fn matches_all(&self) -> bool {
@@ -86,7 +89,7 @@ impl SessionFilter {
                 "port" => fill(&mut filter.port, number("port", &value, "0 to 65535")?),
                 "protocol" => fill(&mut filter.protocol, parse_protocol(&value)?),
                 "state" => fill(&mut filter.state, state(&value)?),
-                "limit" => fill(&mut filter.limit, number("limit", &value, "a number")?),
+                "limit" => fill(&mut filter.limit, limit(&value)?),
                 _ => return Err(FilterError::Unknown(name.into())),
             };
             if !fresh {
@@ -125,6 +128,20 @@ pub fn parse_protocol(value: &str) -> Result<u8, FilterError> {
         "tcp" => Ok(6),
         "udp" => Ok(17),
         _ => number("protocol", value, "tcp, udp, icmp or a number"),
+    }
+}
+
+fn limit(value: &str) -> Result<u32, FilterError> {
+    let expected = "0 to 1000000";
+    let limit = number("limit", value, expected)?;
+    if limit <= SessionFilter::LIMIT_MAX {
+        Ok(limit)
+    } else {
+        Err(FilterError::Value {
+            name: "limit",
+            value: value.into(),
+            expected,
+        })
     }
 }
 
@@ -209,6 +226,11 @@ mod tests {
             error("port=70000"),
             "\"70000\" is no port; write 0 to 65535"
         );
+        assert_eq!(
+            error("limit=1000001"),
+            "\"1000001\" is no limit; write 0 to 1000000"
+        );
+        assert!(SessionFilter::from_query("limit=1000000").is_ok());
         assert_eq!(
             error("state=open"),
             format!("\"open\" is no state; write {STATES_EXPECTED}")

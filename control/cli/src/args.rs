@@ -41,8 +41,9 @@ pub(crate) enum Command {
     Sessions {
         #[command(flatten)]
         filter: Filter,
-        /// List at most so many
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        /// List at most so many, up to a million
+        #[arg(long, value_name = "N", default_value_t = 100,
+              value_parser = clap::value_parser!(u32).range(..=i64::from(SessionFilter::LIMIT_MAX)))]
         limit: u32,
         #[command(subcommand)]
         command: Option<SessionsCommand>,
@@ -183,5 +184,12 @@ mod tests {
         assert!(parse("tidegate sessions clear --all").is_ok());
         assert!(parse("tidegate sessions clear --port 5").is_ok());
         assert!(parse("tidegate sessions --port 5").is_ok());
+    }
+
+    #[test]
+    fn a_list_has_a_million_sessions_at_most() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        assert!(parse("tidegate sessions --limit 1000000").is_ok());
+        assert!(parse("tidegate sessions --limit 1000001").is_err());
     }
 }

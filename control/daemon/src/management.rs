@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use api::{
     Cleared, ConfigView, ErrorBody, FailoverRequest, FailoverView, MaintenanceRequest,
-    SessionFilter, SessionsView, path,
+    SessionFilter, path,
 };
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -135,6 +135,8 @@ impl Management {
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            // Long lists are made one after the other: each takes memory.
+            .max_blocking_threads(1)
             .build()
             .context("cannot start the management thread")?;
         let inside = runtime.enter();
@@ -191,6 +193,8 @@ impl Management {
                 if let Err(error) = self.runtime.block_on(serve) {
                     tracing::error!("management: {error}");
                 }
+                // Nobody gets a list that is still made.
+                self.runtime.shutdown_background();
             })
             .context("cannot start the management thread")?;
         Ok(Serving {
@@ -401,16 +405,30 @@ fn filter(RawQuery(query): RawQuery) -> Result<SessionFilter, Failure> {
         .map_err(|error| Failure::bad(error, "see `tidegate sessions --help`"))
 }
 
-async fn list_sessions(State(operator): State<Operator>, query: RawQuery) -> Answer<SessionsView> {
+async fn list_sessions(
+    State(operator): State<Operator>,
+    query: RawQuery,
+) -> Result<Response, Failure> {
     let filter = filter(query)?;
     let (table, policies) = operator
         .ask(|control| (control.table(), control.policy_names()))
         .await?;
     let limit = filter.limit.unwrap_or(LISTED_BY_DEFAULT);
-    let found = sessions::find(&table, &filter, limit);
+    let (table, found) = aside(move || {
+        let found = sessions::find(&table, &filter, limit);
+        (table, found)
+    })
+    .await?;
     // After the table was read: what is acknowledged now was not changed since.
     let copies = operator.ask(|control| control.copies()).await?;
-    Ok(Json(found.show(&table, &policies, &copies)))
+    aside(move || Json(found.show(&table, &policies, &copies)).into_response()).await
+}
+
+/// Does work that takes seconds where nothing else waits for it, except for more of the kind.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    // It is given up when the thread ends.
+    done.map_err(|_| Failure::ended())
 }
 
 async fn clear_sessions(State(operator): State<Operator>, query: RawQuery) -> Answer<Cleared> {

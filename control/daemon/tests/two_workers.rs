@@ -8,9 +8,9 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use api::{Cleared, Client, Error, Method, Status, path};
+use api::{Cleared, Client, Error, Method, SessionsView, Status, path};
 use common::{Namespace, Place, Running, Setup, wait_for};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -239,4 +239,28 @@ fn who_clears_sessions_hears_that_the_unit_ends() {
     };
     let part = "the unit is shutting down, and has cleared ";
     assert!(refused.error.starts_with(part), "{refused:?}");
+}
+
+/// A long list is made while other requests are answered.
+#[test]
+fn a_list_of_all_sessions_keeps_nobody_waiting() {
+    let site = Site::up(131_072);
+    let opened = site.open_by_udp(2);
+    assert!(opened > 50_000, "{opened} sessions");
+    let client = site.patient();
+    let listing = thread::spawn(move || {
+        let begun = Instant::now();
+        let list: SessionsView = client.get("/v1/sessions?limit=1000000").unwrap();
+        (list.sessions.len(), begun.elapsed())
+    });
+    let mut longest = Duration::ZERO;
+    while !listing.is_finished() {
+        let begun = Instant::now();
+        site.sessions();
+        longest = longest.max(begun.elapsed());
+    }
+    let (listed, took) = listing.join().unwrap();
+    assert!(listed > 50_000, "{listed} sessions listed");
+    assert!(longest < took / 6, "{longest:?} of {took:?}");
+    assert_eq!(site.unit.stop().0, 0);
 }
