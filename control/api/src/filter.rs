@@ -60,16 +60,6 @@ impl SessionFilter {
     /// The longest list: about 400 MB.
     pub const LIMIT_MAX: u32 = 1_000_000;
 
-    /// True when nothing is asked for, so that every session matches.
-    #[must_use]
-    pub fn matches_all(&self) -> bool {
-        let unlimited = Self {
-            limit: None,
-            ..self.clone()
-        };
-        unlimited == Self::default()
-    }
-
     /// Reads the query of a request, without its question mark.
     ///
     /// # Errors
@@ -202,13 +192,6 @@ mod tests {
         let filter = SessionFilter::from_query("protocol=udp&address=2001%3Adb8%3a%3A1").unwrap();
         assert_eq!(filter.protocol, Some(17));
         assert_eq!(filter.address, Some("2001:db8::1".parse().unwrap()));
-    }
-
-    #[test]
-    fn only_a_limit_still_matches_all() {
-        let query = |query| SessionFilter::from_query(query).unwrap();
-        assert!(query("limit=5").matches_all());
-        assert!(!query("port=5").matches_all());
     }
 
     #[test]

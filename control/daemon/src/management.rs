@@ -433,6 +433,12 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 
 async fn clear_sessions(State(operator): State<Operator>, query: RawQuery) -> Answer<Cleared> {
     let filter = filter(query)?;
+    if filter.limit.is_some() {
+        return Err(Failure::bad(
+            "every session that matches is removed, and limit is for lists",
+            "leave limit out, or write what the sessions have in common",
+        ));
+    }
     let table = operator.ask(|control| control.table()).await?;
     let mut cleared = 0;
     for part in sessions::parts(&table) {
@@ -513,12 +519,37 @@ async fn is_served(socket: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use api::{Client, Method};
+
     use super::*;
+
+    /// A folder of its own, removed with the value.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("tidegated-test-{}-{number}", std::process::id());
+            let folder = Self(std::env::temp_dir().join(name));
+            std::fs::create_dir(&folder.0).unwrap();
+            folder
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
 
     #[tokio::test]
     async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
-        let folder = std::env::temp_dir().join(format!("tidegated-test-{}", std::process::id()));
-        let socket = folder.join("unit.sock");
+        let folder = Folder::new();
+        // A folder that is missing is made.
+        let socket = folder.0.join("units").join("unit.sock");
         let first = listen(&socket).unwrap();
         assert!(is_served(&socket).await);
         let error = listen(&socket).unwrap_err().to_string();
@@ -527,7 +558,45 @@ mod tests {
         assert!(!is_served(&socket).await);
         let _second = listen(&socket).unwrap();
         assert!(is_served(&socket).await);
-        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// Sends requests whose answers need no control core: it has ended.
+    fn refused(requests: &[(Method, &str, &str)]) -> Vec<String> {
+        let (sender, _) = crossbeam::channel::unbounded();
+        let folder = Folder::new();
+        let socket = folder.0.join("gw.sock");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let inside = runtime.enter();
+        let listener = listen(&socket).unwrap();
+        drop(inside);
+        let server = axum::serve(listener, routes(Operator::new(sender)));
+        // Ends with the process.
+        thread::spawn(move || runtime.block_on(async { server.await }));
+        let client = Client::new(&socket);
+        let ask = |(method, path, body): &(Method, &str, &str)| {
+            let answer = client.text(method.clone(), path, Some((*body).to_owned()));
+            match answer.unwrap_err() {
+                api::Error::Refused(refused) => refused.error,
+                other => panic!("{other}"),
+            }
+        };
+        requests.iter().map(ask).collect()
+    }
+
+    #[test]
+    fn a_clear_with_a_limit_clears_nothing() {
+        let clear = |query| (Method::DELETE, query, "");
+        let refused = refused(&[
+            clear("/v1/sessions?limit=5"),
+            clear("/v1/sessions?port=53&limit=5"),
+            clear("/v1/sessions?port=53"),
+        ]);
+        let limited = "every session that matches is removed, and limit is for lists";
+        let ended = "the unit is shutting down";
+        assert_eq!(refused, [limited, limited, ended]);
     }
 
     #[tokio::test]
