@@ -8,7 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -19,7 +19,10 @@ pub(crate) struct LastTerm(File);
 impl LastTerm {
     /// The file beside this socket, and the term in it; 0 when the unit was never primary.
     pub(crate) fn open(socket: &Path) -> Result<(Self, u32)> {
-        let path = socket.with_extension("term");
+        // Behind the whole name: of two sockets only one has it.
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".term");
+        let path = PathBuf::from(path);
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).mode(0o600);
@@ -58,9 +61,13 @@ mod tests {
         file.keep(16_777_215).unwrap();
         file.keep(31).unwrap();
         assert_eq!(LastTerm::open(&socket).unwrap().1, 31);
-        std::fs::write(folder.join("gw.term"), "thirty").unwrap();
+        let (other, _) = LastTerm::open(&folder.join("gw.a")).unwrap();
+        other.keep(47).unwrap();
+        assert_eq!(LastTerm::open(&folder.join("gw.b")).unwrap().1, 0);
+        std::fs::write(folder.join("gw.sock.term"), "thirty").unwrap();
         let error = format!("{:#}", LastTerm::open(&socket).unwrap_err());
-        assert!(error.contains("gw.term: no term of a cluster"), "{error}");
+        let expected = "gw.sock.term: no term of a cluster";
+        assert!(error.contains(expected), "{error}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

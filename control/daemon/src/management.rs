@@ -4,13 +4,13 @@
 //! here, without disturbing anybody, through its lock-free readers. Nothing here can delay a packet
 //! or a heartbeat.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use api::{
     Cleared, ConfigView, ErrorBody, FailoverRequest, FailoverView, MaintenanceRequest,
     SessionFilter, path,
@@ -224,16 +224,20 @@ impl Drop for Serving {
 }
 
 /// Binds the socket. One that a dead unit left behind is removed, one that a living unit serves is
-/// not. Only the owner and its group may connect.
+/// not, and nor is anything else. Only the owner and its group may connect.
 fn listen(socket: &Path) -> Result<UnixListener> {
     let shown = socket.display();
     if let Some(folder) = socket.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("management.socket: cannot make {}", folder.display()))?;
     }
-    if socket.exists() {
+    if let Ok(there) = socket.symlink_metadata() {
+        ensure!(
+            there.file_type().is_socket(),
+            "management.socket: {shown} exists and is no socket; remove it, or give this unit another socket"
+        );
         match std::os::unix::net::UnixStream::connect(socket) {
-            Ok(_) => anyhow::bail!(
+            Ok(_) => bail!(
                 "management.socket: {shown} is served by another process; stop that one, or give this unit another socket"
             ),
             Err(_) => std::fs::remove_file(socket)
@@ -558,6 +562,21 @@ mod tests {
         assert!(!is_served(&socket).await);
         let _second = listen(&socket).unwrap();
         assert!(is_served(&socket).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let folder = Folder::new();
+        let [file, link, other] = ["gw.toml", "link.sock", "gw"].map(|name| folder.0.join(name));
+        std::fs::write(&file, "id = 1").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        for path in [&file, &link, &other] {
+            let error = listen(path).unwrap_err().to_string();
+            let expected = format!("{} exists and is no socket; ", path.display());
+            assert!(error.contains(&expected), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&link).unwrap(), "id = 1");
     }
 
     /// Sends requests whose answers need no control core: it has ended.
