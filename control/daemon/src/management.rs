@@ -4,18 +4,19 @@
 //! here, without disturbing anybody, through its lock-free readers. Nothing here can delay a packet
 //! or a heartbeat.
 
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use api::{
     Cleared, ConfigView, ErrorBody, FailoverRequest, FailoverView, MaintenanceRequest,
     SessionFilter, path,
 };
 use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -33,6 +34,10 @@ use tokio::sync::oneshot;
 use crate::control::{Control, HandOver, Request};
 use crate::metrics::Metrics;
 use crate::sessions;
+
+mod socket;
+
+use socket::{SocketFile, listen};
 
 /// How often an operator's request looks how far a hand-over is.
 const HAND_OVER_GLANCE: Duration = Duration::from_millis(5);
@@ -120,16 +125,6 @@ pub(crate) struct Management {
     file: SocketFile,
 }
 
-/// The socket's name in the file system, gone with this value.
-pub(crate) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // An operator may have removed it.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 impl Management {
     /// Opens the sockets. Who connects waits until they are served.
     pub(crate) fn open(config: &Config) -> Result<Self> {
@@ -141,7 +136,7 @@ impl Management {
             .context("cannot start the management thread")?;
         let inside = runtime.enter();
         let listener = listen(&config.management.socket)?;
-        let file = SocketFile(config.management.socket.clone());
+        let file = SocketFile::of(&config.management.socket);
         let caught = |kind| signal(kind).context("signals cannot be caught");
         let (terminate, interrupt) = (
             caught(SignalKind::terminate())?,
@@ -223,34 +218,6 @@ impl Drop for Serving {
     }
 }
 
-/// Binds the socket. One that a dead unit left behind is removed, one that a living unit serves is
-/// not, and nor is anything else. Only the owner and its group may connect.
-fn listen(socket: &Path) -> Result<UnixListener> {
-    let shown = socket.display();
-    if let Some(folder) = socket.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("management.socket: cannot make {}", folder.display()))?;
-    }
-    if let Ok(there) = socket.symlink_metadata() {
-        ensure!(
-            there.file_type().is_socket(),
-            "management.socket: {shown} exists and is no socket; remove it, or give this unit another socket"
-        );
-        match std::os::unix::net::UnixStream::connect(socket) {
-            Ok(_) => bail!(
-                "management.socket: {shown} is served by another process; stop that one, or give this unit another socket"
-            ),
-            Err(_) => std::fs::remove_file(socket)
-                .with_context(|| format!("management.socket: cannot remove the old {shown}"))?,
-        }
-    }
-    let listener = UnixListener::bind(socket)
-        .with_context(|| format!("management.socket: cannot listen on {shown}"))?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))
-        .with_context(|| format!("management.socket: cannot protect {shown}"))?;
-    Ok(listener)
-}
-
 async fn leave_on_signal(mut terminate: Signal, mut interrupt: Signal, operator: Operator) {
     tokio::select! {
         _ = terminate.recv() => {}
@@ -284,6 +251,13 @@ fn routes(operator: Operator) -> axum::Router {
         .route(path::MAINTENANCE, post(maintenance))
         .route(path::SESSIONS, get(list_sessions).delete(clear_sessions))
         .route(path::RELOAD, post(reload))
+        .method_not_allowed_fallback(async || {
+            Failure::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path has another method",
+                "see the paths in docs/operating.md",
+            )
+        })
         .fallback(async || {
             Failure::new(
                 StatusCode::NOT_FOUND,
@@ -330,21 +304,26 @@ async fn order(operator: &Operator, command: Command) -> Result<(), Failure> {
         .map_err(|refusal| Failure::refused(&refusal))
 }
 
-/// The body of a command; none at all stands for the default.
-fn body<T: serde::de::DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Failure> {
-    if bytes.is_empty() {
-        return Ok(T::default());
+/// The body of a request as it came, whatever its headers call it.
+type Body = Result<Bytes, BytesRejection>;
+
+/// The fields of a command. `none` is what no body at all stands for, if that means something.
+fn fields<T: serde::de::DeserializeOwned>(body: Body, none: Option<T>) -> Result<T, Failure> {
+    let bytes = body.map_err(|rejection| Failure {
+        status: rejection.status(),
+        ..Failure::bad(rejection, "send the fields as JSON, and nothing else")
+    })?;
+    match none {
+        Some(none) if bytes.is_empty() => Ok(none),
+        _ => serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::bad(error, "send the fields as JSON")),
     }
-    serde_json::from_slice(bytes).map_err(|error| Failure::bad(error, "send the fields as JSON"))
 }
 
 /// Answers when the successor is primary, or the hand-over has failed: the node sees to it that one of
 /// the two comes.
-async fn failover(
-    State(operator): State<Operator>,
-    bytes: axum::body::Bytes,
-) -> Answer<FailoverView> {
-    let request: FailoverRequest = body(&bytes)?;
+async fn failover(State(operator): State<Operator>, body: Body) -> Answer<FailoverView> {
+    let request = fields(body, Some(FailoverRequest::default()))?;
     let to = match request.to {
         None => None,
         Some(id) => Some(Control::unit(id).ok_or_else(|| {
@@ -376,11 +355,8 @@ async fn handed_over(operator: &Operator) -> Result<FailoverView, Failure> {
 }
 
 /// Answers when the unit is out; a primary hands over first.
-async fn maintenance(
-    State(operator): State<Operator>,
-    Json(request): Json<MaintenanceRequest>,
-) -> Answer<FailoverView> {
-    let on = request.on;
+async fn maintenance(State(operator): State<Operator>, body: Body) -> Answer<FailoverView> {
+    let MaintenanceRequest { on } = fields(body, None)?;
     let ordered = operator.ask(move |control| control.maintain(on)).await?;
     let hands_over = ordered.map_err(|refusal| Failure::refused(&refusal))?;
     let view = match (hands_over, on) {
@@ -515,69 +491,12 @@ async fn reload(State(operator): State<Operator>) -> Answer<api::ReloadResult> {
         })
 }
 
-/// True when somebody serves the socket.
-#[cfg(test)]
-async fn is_served(socket: &Path) -> bool {
-    tokio::net::UnixStream::connect(socket).await.is_ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use api::{Client, Method};
 
+    use super::socket::tests::Folder;
     use super::*;
-
-    /// A folder of its own, removed with the value.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new() -> Self {
-            static NEXT: AtomicU32 = AtomicU32::new(0);
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("tidegated-test-{}-{number}", std::process::id());
-            let folder = Self(std::env::temp_dir().join(name));
-            std::fs::create_dir(&folder.0).unwrap();
-            folder
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
-        let folder = Folder::new();
-        // A folder that is missing is made.
-        let socket = folder.0.join("units").join("unit.sock");
-        let first = listen(&socket).unwrap();
-        assert!(is_served(&socket).await);
-        let error = listen(&socket).unwrap_err().to_string();
-        assert!(error.contains("served by another process"), "{error}");
-        drop(first);
-        assert!(!is_served(&socket).await);
-        let _second = listen(&socket).unwrap();
-        assert!(is_served(&socket).await);
-    }
-
-    #[tokio::test]
-    async fn what_is_no_socket_is_left_alone() {
-        let folder = Folder::new();
-        let [file, link, other] = ["gw.toml", "link.sock", "gw"].map(|name| folder.0.join(name));
-        std::fs::write(&file, "id = 1").unwrap();
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        std::fs::create_dir(&other).unwrap();
-        for path in [&file, &link, &other] {
-            let error = listen(path).unwrap_err().to_string();
-            let expected = format!("{} exists and is no socket; ", path.display());
-            assert!(error.contains(&expected), "{error}");
-        }
-        assert_eq!(std::fs::read_to_string(&link).unwrap(), "id = 1");
-    }
 
     /// Sends requests whose answers need no control core: it has ended.
     fn refused(requests: &[(Method, &str, &str)]) -> Vec<String> {
@@ -616,6 +535,38 @@ mod tests {
         let limited = "every session that matches is removed, and limit is for lists";
         let ended = "the unit is shutting down";
         assert_eq!(refused, [limited, limited, ended]);
+    }
+
+    /// The client of the API understands each of them.
+    #[test]
+    fn every_refusal_has_its_reason() {
+        let large = format!("{{\"on\": true{}}}", " ".repeat(3 << 20));
+        let maintenance = |body| (Method::POST, path::MAINTENANCE, body);
+        let refused = refused(&[
+            maintenance(""),
+            maintenance("{\"on\": 1}"),
+            maintenance(&large),
+            maintenance("{\"on\": true}"),
+            (Method::POST, path::FAILOVER, "{\"to\": 17}"),
+            (Method::POST, path::FAILOVER, ""),
+            (Method::PUT, path::STATUS, ""),
+            (Method::GET, "/v2/status", ""),
+        ]);
+        let ended = "the unit is shutting down";
+        let parts = [
+            "EOF while parsing",
+            "invalid type: integer `1`, expected a boolean",
+            "length limit exceeded",
+            ended,
+            "there is no unit 17",
+            ended,
+            "this path has another method",
+            "no such path",
+        ];
+        assert_eq!(refused.len(), parts.len());
+        for (refused, part) in refused.iter().zip(parts) {
+            assert!(refused.contains(part), "no {part:?} in {refused:?}");
+        }
     }
 
     #[tokio::test]

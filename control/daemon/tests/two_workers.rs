@@ -243,6 +243,7 @@ fn who_clears_sessions_hears_that_the_unit_ends() {
 
 /// A long list is made while other requests are answered.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it is about time")]
 fn a_list_of_all_sessions_keeps_nobody_waiting() {
     let site = Site::up(131_072);
     let opened = site.open_by_udp(2);
