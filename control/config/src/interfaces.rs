@@ -10,6 +10,8 @@ use crate::value;
 
 /// The most interfaces that a unit can have.
 const INTERFACES_MAX: usize = 64;
+/// The most links and monitors that a unit can have, as the cluster's frames number them.
+pub(crate) const LINKS_MAX: usize = 16;
 /// The smallest MTU of IPv4 that hosts may rely on (RFC 791 section 3.1).
 const MTU_MIN: u16 = 576;
 /// The largest frame that the data plane has buffers for.
@@ -64,6 +66,13 @@ impl Draft {
 
     fn is(value: Option<&Located<bool>>) -> bool {
         value.is_some_and(|value| value.value)
+    }
+
+    /// Whether it carries heartbeats, or counts in the election.
+    fn is_link(&self) -> bool {
+        self.role() == Some(InterfaceRole::Sync)
+            || Self::is(self.critical.as_ref())
+            || Self::is(self.monitored.as_ref())
     }
 }
 
@@ -180,14 +189,7 @@ impl Interfaces {
 
     /// How many are links of the cluster: they carry heartbeats, or count in the election.
     pub(crate) fn links(&self) -> usize {
-        let drafts = self.drafts.iter();
-        drafts
-            .filter(|draft| {
-                draft.role() == Some(InterfaceRole::Sync)
-                    || Draft::is(draft.critical.as_ref())
-                    || Draft::is(draft.monitored.as_ref())
-            })
-            .count()
+        self.drafts.iter().filter(|draft| draft.is_link()).count()
     }
 
     /// The interface whose network holds `address`, that with the longest prefix.
@@ -216,6 +218,14 @@ impl Interfaces {
             let cause = format!("there are {} interfaces", self.drafts.len());
             let remedy = format!("write at most {INTERFACES_MAX}");
             report.error(line, "interface", Refusal::new(cause, remedy));
+        } else if let Some(link) = self.drafts.iter().filter(|d| d.is_link()).nth(LINKS_MAX) {
+            let cause = format!(
+                "is one too many: {} interfaces carry heartbeats or count in the election, and a unit has at most \
+                 {LINKS_MAX} such links",
+                self.links()
+            );
+            let remedy = "remove critical and monitored from the least important";
+            report.error(link.line, "interface", Refusal::new(cause, remedy));
         }
         let line = self.drafts.first().map_or(root.line(), |draft| draft.line);
         let roles_known = self.drafts.iter().all(|draft| draft.role.is_some());

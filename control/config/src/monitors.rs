@@ -4,12 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::document::{Located, Refusal, Report, Section};
-use crate::interfaces::Interfaces;
+use crate::interfaces::{Interfaces, LINKS_MAX};
 use crate::model::InterfaceIndex;
 use crate::value;
 
-/// The most links and monitors that a unit can have, as the cluster's frames number them.
-const LINKS_MAX: usize = 16;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// `[[monitor]]`: one host that is asked whether it is there.

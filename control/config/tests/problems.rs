@@ -381,6 +381,20 @@ fn more_interfaces_than_there_are_numbers() {
 }
 
 #[test]
+fn more_links_than_frames_can_number() {
+    let one = |i| format!("\n[[interface]]\nname = \"x{i}\"\ndevice = \"null\"\nrole = \"sync\"\n");
+    // Two of the interfaces in the file are links.
+    let with = |more: u32| RIGHT.to_owned() + &(0..more).map(one).collect::<String>();
+    Folder::new().right(&with(14));
+    let problems = Folder::new().wrong(&with(15));
+    assert_eq!(problems.len(), 1);
+    assert_eq!(
+        problems[0].cause,
+        "is one too many: 17 interfaces carry heartbeats or count in the election, and a unit has at most 16 such links"
+    );
+}
+
+#[test]
 fn no_interface_at_all() {
     let text: String = RIGHT
         .split("[[interface]]")
