@@ -33,9 +33,9 @@ const STYLE: &str = include_str!("page/style.css");
 
 /// The results as one page with plots.
 ///
-/// Reads what the other subcommands wrote (table.json, forward.json, …; those that are missing are left
-/// out) and writes index.html beside it: ratios to the peers, figures over the number of sessions, the
-/// stages of a packet, and all rows.
+/// Reads what table, forward, connect, scale, system and rfc2544 wrote (table.json, forward.json, …; those
+/// that are missing are left out) and writes index.html beside it: ratios to the peers, figures over the
+/// number of sessions, the stages of a packet, and all rows.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PageArgs {
     /// Where the reports are and the page goes.

@@ -1,7 +1,8 @@
 //! What a cluster must reach, row by row: measures each, judges it, and keeps what was found.
 //!
-//! Each row brings its own lab up, once, and breaks and mends it as often as there are runs; a run begins
-//! only when the cluster is whole and synchronised. What is compared is measured in alternation.
+//! Each row brings a lab of its own up and breaks and mends it as often as there are runs; the row of links a new one
+//! every few runs, since links that fail often are believed late. A run begins only when the cluster is whole and
+//! synchronised. What is compared is measured in alternation.
 
 mod table;
 
