@@ -16,7 +16,7 @@ use clap_complete::Shell;
     after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or bad configuration."
 )]
 pub(crate) struct Arguments {
-    /// The unit's socket; unless given, the only one in /run/tidegate
+    /// The unit's socket; unless given, the only one in /run/tidegate that a unit listens on
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// Print the answer as JSON, as the unit gave it

@@ -11,8 +11,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Api(#[from] api::Error),
     /// No unit runs on this machine.
-    #[error("there is no socket in {}; is tidegated running? Give its socket by --socket PATH", .0.display())]
+    #[error("no unit listens in {}; is tidegated running? Give its socket by --socket PATH", .0.display())]
     NoSocket(PathBuf),
+    /// The folder of the sockets may not be read by this user.
+    #[error("{} may not be read by this user; run as root, or join the folder's group", .0.display())]
+    Closed(PathBuf),
     /// Several units run on this machine.
     #[error("several units run on this machine; give one of them by --socket PATH:{}", list(.0))]
     ManySockets(Vec<PathBuf>),
@@ -43,7 +46,11 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::ManySockets(_) | Self::Configuration(_) => 2,
-            Self::Api(_) | Self::NoSocket(_) | Self::Output(_) | Self::Answer(_) => 1,
+            Self::Api(_)
+            | Self::NoSocket(_)
+            | Self::Closed(_)
+            | Self::Output(_)
+            | Self::Answer(_) => 1,
         })
     }
 }
