@@ -540,12 +540,10 @@ mod tests {
     /// The client of the API understands each of them.
     #[test]
     fn every_refusal_has_its_reason() {
-        let large = format!("{{\"on\": true{}}}", " ".repeat(3 << 20));
         let maintenance = |body| (Method::POST, path::MAINTENANCE, body);
         let refused = refused(&[
             maintenance(""),
             maintenance("{\"on\": 1}"),
-            maintenance(&large),
             maintenance("{\"on\": true}"),
             (Method::POST, path::FAILOVER, "{\"to\": 17}"),
             (Method::POST, path::FAILOVER, ""),
@@ -556,7 +554,6 @@ mod tests {
         let parts = [
             "EOF while parsing",
             "invalid type: integer `1`, expected a boolean",
-            "length limit exceeded",
             ended,
             "there is no unit 17",
             ended,
