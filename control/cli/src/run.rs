@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::{Client, FailoverRequest, MaintenanceRequest, Method, path};
 use clap::CommandFactory;
+use config::Cluster;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -101,13 +102,23 @@ fn configure(
     }
 }
 
-/// How long a unit may take to answer: a hand-over waits for a promotion, and a unit that was to take over
-/// and did not is given up after `hello_holddown`, of which 60 s is the longest.
+/// How long what takes its time may take: a unit that was to take over and did not is given up after
+/// `hello_holddown`, or after twice the time in which it would be found dead, which is no longer than that.
+/// Before and after it the hand-over itself takes some seconds.
+const LONG: Duration = Cluster::HELLO_HOLDDOWN_MAX
+    .saturating_mul(2)
+    .saturating_add(Duration::from_secs(30));
+
+/// How long a unit may take to answer: a hand-over waits for a promotion, and a clear for the workers.
 fn deadline(command: &Command) -> Duration {
     match command {
         Command::Cluster {
             command: Some(ClusterCommand::Failover { .. } | ClusterCommand::Maintenance { .. }),
-        } => Duration::from_secs(90),
+        }
+        | Command::Sessions {
+            command: Some(SessionsCommand::Clear { .. }),
+            ..
+        } => LONG,
         _ => Client::DEADLINE,
     }
 }

@@ -161,6 +161,13 @@ pub struct Cluster {
     pub acked_timeout: Duration,
 }
 
+impl Cluster {
+    /// The longest [`Cluster::heartbeat_interval`].
+    pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(10);
+    /// The longest [`Cluster::hello_holddown`], which is no shorter than what it takes to find a peer dead.
+    pub const HELLO_HOLDDOWN_MAX: Duration = Duration::from_secs(60);
+}
+
 /// The rule by which the primary hands new sessions to units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schedule {

@@ -123,13 +123,13 @@ pub(crate) fn cluster(root: &Section<'_, '_>, report: &Report) -> Option<Cluster
     let heartbeat_interval = section.or(
         "heartbeat_interval",
         Duration::from_millis(100),
-        value::duration(MILLISECOND..=10 * SECOND),
+        value::duration(MILLISECOND..=Cluster::HEARTBEAT_INTERVAL_MAX),
     );
     let heartbeat_loss = section.or("heartbeat_loss", 3, value::number(1..=100));
     let hello_holddown = section.or(
         "hello_holddown",
         SECOND,
-        value::duration(10 * MILLISECOND..=60 * SECOND),
+        value::duration(10 * MILLISECOND..=Cluster::HELLO_HOLDDOWN_MAX),
     );
     let age_margin = section.or(
         "age_margin",

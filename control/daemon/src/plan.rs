@@ -337,4 +337,18 @@ mod tests {
         assert_eq!(interface_of(key, &interfaces), Some(InterfaceId(2)));
         assert_eq!(interface_of(key + 1, &interfaces), None);
     }
+
+    /// A unit waits for both steps of a hand-over, for its successor, and relays for ten heartbeats.
+    #[test]
+    fn systemd_waits_for_the_longest_hand_over() {
+        let service = include_str!("../../../deploy/tidegated@.service");
+        let mut lines = service.lines();
+        let patience = lines.find_map(|line| line.strip_prefix("TimeoutStopSec="));
+        let patience = humantime::parse_duration(patience.unwrap()).unwrap();
+        let longest = cluster::HANDOVER_PATIENCE * 2
+            + config::Cluster::HELLO_HOLDDOWN_MAX
+            + config::Cluster::HEARTBEAT_INTERVAL_MAX * 10;
+        assert_eq!(longest.as_secs(), 162);
+        assert!(patience > longest, "{patience:?}");
+    }
 }
