@@ -174,14 +174,9 @@ impl Etcd {
             _ => connect(endpoint, self.tls.as_ref()).await?,
         };
         connection.ready().await?;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(path)
-            .header("host", format!("{}:{}", endpoint.host, endpoint.port))
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))
-            .map_err(|error| Failure::Answer(error.to_string()))?;
-        let answer = connection.send_request(request).await?;
+        let answer = connection
+            .send_request(request(endpoint, path, &body)?)
+            .await?;
         let status = answer.status();
         let bytes = Limited::new(answer.into_body(), ANSWER_MAX)
             .collect()
@@ -195,6 +190,16 @@ impl Etcd {
         }
         serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))
     }
+}
+
+fn request(endpoint: &Endpoint, path: &str, body: &Value) -> Result<Request<Full<Bytes>>, Failure> {
+    Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header("host", endpoint.authority())
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .map_err(|error| Failure::Answer(error.to_string()))
 }
 
 async fn connect(
@@ -358,6 +363,24 @@ mod tests {
             "k".into(),
             "3 17 gw-c".into(),
         )
+    }
+
+    #[test]
+    fn servers_are_asked_by_the_name_in_their_url() {
+        for (host, expected) in [
+            ("::1", "[::1]:2379"),
+            ("192.0.2.30", "192.0.2.30:2379"),
+            ("etcd.example", "etcd.example:2379"),
+        ] {
+            let endpoint = Endpoint {
+                tls: false,
+                host: host.to_owned(),
+                port: 2_379,
+            };
+            let request = request(&endpoint, "/v3/kv/range", &json!({})).unwrap();
+            assert_eq!(request.headers()["host"], expected);
+            assert_eq!(endpoint.to_string(), format!("http://{expected}"));
+        }
     }
 
     #[test]
