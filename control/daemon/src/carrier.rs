@@ -4,7 +4,8 @@
 //! The socket lives in the network namespace of the process, as the devices do.
 
 use std::collections::HashMap;
-use std::thread;
+use std::time::Duration;
+use std::{io, thread};
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -18,6 +19,9 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 /// The multicast group of link changes (`RTMGRP_LINK` in rtnetlink(7)).
 const LINK_GROUP: u32 = 1;
 
+/// The pause before a socket that fails is replaced.
+const REOPENING: Duration = Duration::from_secs(1);
+
 /// The carrier of one watched interface changed, or was read for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CarrierChange {
@@ -30,20 +34,26 @@ pub(crate) struct CarrierChange {
 /// Starts a thread that reports the state of each interface in `watched` (kernel name to the
 /// caller's index) now and at every change. An interface that disappears is down.
 pub(crate) fn watch(watched: HashMap<String, usize>) -> Result<Receiver<CarrierChange>> {
+    let socket = open()?;
+    let (sender, receiver) = unbounded();
+    thread::Builder::new()
+        .name("carrier".to_owned())
+        .spawn(move || follow(socket, &watched, &sender))
+        .context("cannot start the carrier thread")?;
+    Ok(receiver)
+}
+
+/// A socket on which the kernel tells all links now, and then those that change.
+fn open() -> Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
     socket
         .bind(&SocketAddr::new(0, LINK_GROUP))
         .context("cannot listen to link changes")?;
     request_dump(&socket).context("cannot ask the kernel for its links")?;
-    let (sender, receiver) = unbounded();
-    thread::Builder::new()
-        .name("carrier".to_owned())
-        .spawn(move || follow(&socket, &watched, &sender))
-        .context("cannot start the carrier thread")?;
-    Ok(receiver)
+    Ok(socket)
 }
 
-fn request_dump(socket: &Socket) -> std::io::Result<()> {
+fn request_dump(socket: &Socket) -> io::Result<()> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let payload = RouteNetlinkMessage::GetLink(LinkMessage::default());
@@ -54,22 +64,15 @@ fn request_dump(socket: &Socket) -> std::io::Result<()> {
     socket.send(&bytes, 0).map(drop)
 }
 
-fn follow(socket: &Socket, watched: &HashMap<String, usize>, sender: &Sender<CarrierChange>) {
+fn follow(mut socket: Socket, watched: &HashMap<String, usize>, sender: &Sender<CarrierChange>) {
     let mut known: HashMap<usize, bool> = HashMap::new();
     loop {
         let bytes = match socket.recv_from_full() {
             Ok((bytes, _)) => bytes,
-            // The kernel dropped changes because we were slow: read the whole state again.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                if let Err(error) = request_dump(socket) {
-                    tracing::warn!("links cannot be read again after an overrun: {error}");
-                }
-                continue;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                tracing::error!("links are no longer watched: {error}");
-                return;
+                socket = reopen(socket, &error);
+                continue;
             }
         };
         for change in changes(&bytes, watched) {
@@ -78,6 +81,22 @@ fn follow(socket: &Socket, watched: &HashMap<String, usize>, sender: &Sender<Car
             {
                 return;
             }
+        }
+    }
+}
+
+/// What to go on with after `error`: the whole state is read again, until that works.
+fn reopen(socket: Socket, error: &io::Error) -> Socket {
+    // The kernel dropped changes because we were slow; the socket is as good as before.
+    if error.raw_os_error() == Some(libc::ENOBUFS) && request_dump(&socket).is_ok() {
+        return socket;
+    }
+    tracing::warn!("link changes cannot be read, and links are asked for again: {error}");
+    loop {
+        thread::sleep(REOPENING);
+        match open() {
+            Ok(socket) => return socket,
+            Err(error) => tracing::warn!("links are not watched: {error:#}"),
         }
     }
 }
@@ -176,9 +195,19 @@ mod tests {
     #[test]
     fn the_state_is_reported_at_the_start() {
         let changes = watch(HashMap::from([("lo".to_owned(), 3)])).unwrap();
-        let first = changes
-            .recv_timeout(std::time::Duration::from_secs(10))
-            .unwrap();
+        let first = changes.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(first.interface, 3);
+    }
+
+    #[test]
+    fn the_state_is_reported_again_by_another_socket() {
+        // Reading from it fails at once, and for ever.
+        let broken = Socket::new(NETLINK_ROUTE).unwrap();
+        broken.set_non_blocking(true).unwrap();
+        let (sender, changes) = unbounded();
+        let watched = HashMap::from([("lo".to_owned(), 3)]);
+        thread::spawn(move || follow(broken, &watched, &sender));
+        let first = changes.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(first.interface, 3);
     }
 }
