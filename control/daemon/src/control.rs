@@ -192,8 +192,7 @@ impl Control {
         let interfaces = interface_sides(ports, &links, &watched);
         let (workers, inject) = worker_sides(workers, now);
         let inject = inject.ok_or_else(|| anyhow!("no worker"))?;
-        let mut table = Table::new(readers, startup::timeouts(&config.timeouts));
-        table.follow(&config);
+        let table = Table::new(unit.get(), readers, startup::timeouts(&config.timeouts));
         Ok(Self {
             clock,
             node,

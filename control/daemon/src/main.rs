@@ -27,6 +27,7 @@ mod moment;
 mod monitor;
 mod outgoing;
 mod plan;
+mod policies;
 mod reclaim;
 mod sessions;
 mod silence;

@@ -11,6 +11,9 @@ use forward::{
     SourceNat,
 };
 use packet::Mac;
+use session::Session;
+
+use crate::policies;
 
 /// Name and version as the peers and operators see them.
 pub(crate) const SOFTWARE: &str = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
@@ -196,7 +199,7 @@ pub(crate) fn snapshot(config: &Config, macs: &[Mac]) -> SnapshotSettings {
         unit: config.unit.id,
         interfaces: interfaces(config, macs),
         routes: config.routes.iter().map(route).collect(),
-        policies: config.policies.iter().map(policy).collect(),
+        policies: numbered_policies(&config.policies),
         workers: u16::try_from(config.cpu.workers.len()).unwrap_or(u16::MAX),
         heartbeat_ethertype: config.cluster.ether_type,
         limits: Limits::default(),
@@ -258,9 +261,20 @@ fn zone(zone: &Zone) -> InterfaceSet {
     }
 }
 
-fn policy(policy: &config::Policy) -> Policy {
+/// The policies with their numbers.
+fn numbered_policies(configured: &[config::Policy]) -> Vec<Policy> {
+    let names = configured.iter().map(|policy| policy.name.as_str());
+    let numbered = configured.iter().zip(policies::numbers(names));
+    numbered
+        .map(|(configured, number)| policy(configured, number))
+        .collect()
+}
+
+fn policy(policy: &config::Policy, number: u16) -> Policy {
+    let private = policy.durability == config::Durability::None;
     Policy {
         name: policy.name.clone(),
+        number: number | if private { Session::PRIVATE } else { 0 },
         from: zone(&policy.from),
         to: zone(&policy.to),
         source: policy.source.iter().map(prefix).collect(),
@@ -292,6 +306,36 @@ fn policy(policy: &config::Policy) -> Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn policies_moved_by_a_private_one_keep_what_their_sessions_say() {
+        let policy = |name: &str, durability| config::Policy {
+            name: name.to_owned(),
+            from: Zone::Any,
+            to: Zone::Any,
+            source: Vec::new(),
+            destination: Vec::new(),
+            protocol: config::Protocol::Any,
+            destination_ports: Vec::new(),
+            action: config::Action::Allow,
+            source_nat: None,
+            destination_nat: None,
+            durability,
+        };
+        let mut configured = vec![
+            policy("web", config::Durability::Async),
+            policy("out", config::Durability::Acked),
+        ];
+        let number = |of: &[Policy], name| of.iter().find(|p| p.name == name).unwrap().number;
+        let before = numbered_policies(&configured);
+        configured.insert(0, policy("dns", config::Durability::None));
+        let after = numbered_policies(&configured);
+        for name in ["web", "out"] {
+            assert_eq!(number(&before, name), number(&after, name));
+            assert_eq!(number(&after, name) & Session::PRIVATE, 0);
+        }
+        assert_ne!(number(&after, "dns") & Session::PRIVATE, 0);
+    }
 
     #[test]
     fn stations_are_found_by_the_names_of_interfaces() {

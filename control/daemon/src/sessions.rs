@@ -1,11 +1,14 @@
 //! The session table as operators list, filter and clear it.
 
+use std::collections::HashMap;
+
 use api::{FlowView, SESSION_STATES, SessionFilter, SessionView, SessionsView};
 use cluster::RangeSet;
 use packet::Tuple;
 use session::{Session, Tick};
 
-use crate::table::Table;
+use crate::policies;
+use crate::table::{Table, is_copied};
 
 /// Slots of a [`Part`].
 const PART: u32 = 4_096;
@@ -20,8 +23,8 @@ pub(crate) struct Copies {
 
 impl Copies {
     /// The units besides its owner that are known to hold a session.
-    fn of(&self, table: &Table, session: &Session) -> Vec<u8> {
-        if !table.is_copied(session) {
+    fn of(&self, session: &Session) -> Vec<u8> {
+        if !is_copied(session) {
             return Vec::new();
         }
         if session.owner != self.unit {
@@ -34,6 +37,29 @@ impl Copies {
     }
 }
 
+/// Policies by their numbers.
+struct Names<'n>(HashMap<u16, &'n str>);
+
+impl<'n> Names<'n> {
+    fn of_all(names: &'n [String]) -> Self {
+        let names = names.iter().map(String::as_str);
+        Self(
+            policies::numbers(names.clone())
+                .into_iter()
+                .zip(names)
+                .collect(),
+        )
+    }
+
+    /// The policy that admitted a session; its number if there is none of its name any more.
+    fn of(&self, session: &Session) -> String {
+        let number = session.policy & !Session::PRIVATE;
+        self.0
+            .get(&number)
+            .map_or_else(|| number.to_string(), ToString::to_string)
+    }
+}
+
 /// Sessions that were found, as the table had them.
 pub(crate) struct Found {
     total: u64,
@@ -42,14 +68,15 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// As operators see them. `copies` has to be learnt after the table was read.
+    /// As operators see them. `copies` has to be learnt after the table was read; `policies` are the names of all.
     pub(crate) fn show(self, table: &Table, policies: &[String], copies: &Copies) -> SessionsView {
+        let policies = Names::of_all(policies);
         let sessions = self.sessions.iter();
         SessionsView {
             total: self.total,
             matched: self.matched,
             sessions: sessions
-                .map(|session| show(table, policies, copies, session))
+                .map(|session| show(table, &policies, copies, session))
                 .collect(),
         }
     }
@@ -140,7 +167,7 @@ fn state(session: &Session) -> &'static str {
     SESSION_STATES[session.state as usize]
 }
 
-fn show(table: &Table, policies: &[String], copies: &Copies, session: &Session) -> SessionView {
+fn show(table: &Table, policies: &Names<'_>, copies: &Copies, session: &Session) -> SessionView {
     let flow = |tuple: &Tuple| FlowView {
         source: tuple.src_ip().to_string(),
         source_port: tuple.src_port,
@@ -159,11 +186,8 @@ fn show(table: &Table, policies: &[String], copies: &Copies, session: &Session) 
         original: flow(&session.tuples[0]),
         reply: flow(&session.tuples[1]),
         owner: session.owner,
-        copies: copies.of(table, session),
-        policy: policies
-            .get(usize::from(session.policy))
-            .cloned()
-            .unwrap_or_else(|| session.policy.to_string()),
+        copies: copies.of(session),
+        policy: policies.of(session),
         idle_s: seconds(table.now.since(session.last_seen)),
         expires_s: seconds(table.remaining(session)),
         version: format!("{:x}", session.version.0),
@@ -191,11 +215,12 @@ mod tests {
                 version: Version(u64::from(port)),
                 state,
                 owner: 1,
+                policy: policies::numbers(["out"].into_iter())[0],
                 ..Session::default()
             };
             shard.insert(session, Tick(0)).unwrap();
         }
-        let mut table = Table::new(vec![shard.reader()], Timeouts::default());
+        let mut table = Table::new(1, vec![shard.reader()], Timeouts::default());
         table.now = Tick(100);
         (shard, table)
     }
@@ -203,7 +228,7 @@ mod tests {
     #[test]
     fn the_list_is_filtered_and_limited() {
         let (_shard, table) = table();
-        let policies = ["out".to_owned()];
+        let policies = ["new", "out"].map(str::to_owned);
         let query = |text| SessionFilter::from_query(text).unwrap();
         let list = |text, limit| {
             let copies = copies(&[]);
@@ -238,7 +263,7 @@ mod tests {
             shards[shard].insert(session, Tick(0)).unwrap();
         }
         let readers = shards.iter().map(Shard::reader).collect();
-        let table = Table::new(readers, Timeouts::default());
+        let table = Table::new(1, readers, Timeouts::default());
         let found = |query| -> Vec<(u16, Tuple)> {
             let filter = SessionFilter::from_query(query).unwrap();
             let of = |part: Part| {
@@ -254,6 +279,22 @@ mod tests {
         let homes = homes.map(|tuple| (u16::from(tuple.src_port % 3 == 0), *tuple));
         assert!(all.into_iter().eq(homes));
         assert_eq!(found("port=300"), [(1, originals[300])]);
+    }
+
+    #[test]
+    fn a_session_has_the_name_of_its_policy_private_or_not_and_else_a_number() {
+        let names = ["new", "out"].map(str::to_owned);
+        let numbers = policies::numbers(names.iter().map(String::as_str));
+        let names = Names::of_all(&names);
+        let named = |policy| {
+            names.of(&Session {
+                policy,
+                ..Session::default()
+            })
+        };
+        assert_eq!(named(numbers[1]), "out");
+        assert_eq!(named(numbers[1] | Session::PRIVATE), "out");
+        assert_eq!(named(1 | Session::PRIVATE), "1");
     }
 
     /// Unit 1 with these peers, and the sessions whose changes each may lack.
@@ -284,15 +325,15 @@ mod tests {
             cluster::range_of(&second.tuples[0])
         );
         let copies = copies(&[(2, &[]), (3, &[first])]);
-        assert_eq!(copies.of(&table, &first), [2]);
-        assert_eq!(copies.of(&table, &second), [2, 3]);
+        assert_eq!(copies.of(&first), [2]);
+        assert_eq!(copies.of(&second), [2, 3]);
         let foreign = Session { owner: 3, ..first };
-        assert_eq!(copies.of(&table, &foreign), [1]);
+        assert_eq!(copies.of(&foreign), [1]);
         let provisional = Session {
             version: Version::PROVISIONAL,
             ..foreign
         };
-        assert!(copies.of(&table, &provisional).is_empty());
+        assert!(copies.of(&provisional).is_empty());
     }
 
     #[test]

@@ -2,10 +2,8 @@
 //! shards, and the clock of their ticks.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use cluster::{Delta, SessionSource};
-use config::{Config, Durability};
 use forward::{DeltaKind, DeltaNotice};
 use packet::Tuple;
 use session::{Reader, Session, SessionId, Tick, Timeouts};
@@ -17,41 +15,24 @@ pub(crate) struct Table {
     unit: u8,
     readers: Vec<Reader>,
     timeouts: Timeouts,
-    /// By policy: whether the peers need not have its sessions.
-    private: Arc<[bool]>,
     /// Remaining times are told as of this tick.
     pub(crate) now: Tick,
 }
 
 impl Table {
-    pub(crate) fn new(readers: Vec<Reader>, timeouts: Timeouts) -> Self {
+    /// The table of this unit.
+    pub(crate) fn new(unit: u8, readers: Vec<Reader>, timeouts: Timeouts) -> Self {
         Self {
-            unit: 0,
+            unit,
             readers,
             timeouts,
-            private: Arc::default(),
             now: Tick(0),
         }
     }
 
-    /// Learns from `config` whose table it is, and which sessions are copied to the peers.
-    pub(crate) fn follow(&mut self, config: &Config) {
-        self.unit = config.unit.id;
-        let policies = config.policies.iter();
-        self.private = policies
-            .map(|policy| policy.durability == Durability::None)
-            .collect();
-    }
-
-    /// True for sessions that the peers get: none of what was only handed to one of them.
-    pub(crate) fn is_copied(&self, session: &Session) -> bool {
-        !session.is_provisional() && self.private.get(usize::from(session.policy)) != Some(&true)
-    }
-
     /// A session as the peers get it, if they do.
     fn told(&self, session: &Session) -> Option<Session> {
-        self.is_copied(session)
-            .then(|| session.as_told_by(self.unit))
+        is_copied(session).then(|| session.as_told_by(self.unit))
     }
 
     /// Goes by other idle times; returns those it went by.
@@ -122,6 +103,11 @@ impl Table {
     }
 }
 
+/// True for sessions that the peers get: none of what was only handed to one of them.
+pub(crate) fn is_copied(session: &Session) -> bool {
+    !session.is_provisional() && !session.is_private()
+}
+
 /// The table as the peers may see it.
 impl SessionSource for Table {
     fn shards(&self) -> u16 {
@@ -167,21 +153,19 @@ mod tests {
     #[test]
     fn peers_see_no_session_of_a_private_policy() {
         let mut shard = Shard::new(Settings::new(16), Memory::Plain).unwrap();
-        let [copied, private] = [1, 2].map(|policy| {
+        let [copied, private] = [0, Session::PRIVATE].map(|policy| {
             let [client, server] = [100, 200].map(|host| Ipv4Addr::new(192, 0, 2, host));
-            let original = Tuple::v4(client, 1_000 + policy, server, 53, 17);
+            let original = Tuple::v4(client, 1_000 | policy, server, 53, 17);
             let session = Session {
                 tuples: [original, original.reversed()],
-                version: Version(u64::from(policy)),
+                version: Version(1),
                 state: State::Replied,
-                policy,
+                policy: 7 | policy,
                 ..Session::default()
             };
             (shard.insert(session, Tick(0)).unwrap().id.0, original)
         });
-        let mut table = Table::new(vec![shard.reader()], Timeouts::default());
-        assert!(table.read(0, private.0).is_some(), "all are copied");
-        table.private = Arc::new([false, false, true]);
+        let table = Table::new(1, vec![shard.reader()], Timeouts::default());
         assert!(table.read(0, private.0).is_none());
         assert!(table.find(&private.1).is_none());
         assert!(table.read(0, copied.0).is_some());
@@ -202,8 +186,7 @@ mod tests {
             ..Session::default()
         };
         let id = shard.insert(session, Tick(0)).unwrap().id;
-        let mut table = Table::new(vec![shard.reader()], Timeouts::default());
-        table.unit = 1;
+        let table = Table::new(1, vec![shard.reader()], Timeouts::default());
         let told = |table: &Table| {
             let mut scanned = Vec::new();
             table.scan(0, id.0..id.0 + 1, &mut |_, session| {

@@ -5,12 +5,13 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use api::{Cleared, Client, Error, Method, SessionsView, Status, path};
+use api::{Cleared, Client, Error, Method, PolicyView, SessionsView, Status, path};
 use common::{Namespace, Place, Running, Setup, wait_for};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -31,7 +32,7 @@ struct Site {
     unit: Running,
     client: Namespace,
     server: Namespace,
-    _place: Place,
+    place: Place,
 }
 
 impl Site {
@@ -52,7 +53,7 @@ impl Site {
             client,
             server,
             unit,
-            _place: place,
+            place,
         }
     }
 
@@ -207,6 +208,32 @@ fn both_workers_share_the_sessions_and_lose_nothing() {
         assert_eq!(site.unit.counter(lost), 0, "{lost}");
     }
     assert_eq!(site.unit.stop().0, 0);
+}
+
+#[test]
+fn a_private_policy_put_first_takes_neither_names_nor_hits_from_others() {
+    let site = Site::up(CAPACITY);
+    site.ping();
+    let client = site.unit.client();
+    let hits = || -> Vec<(String, u64)> {
+        let policies: Vec<PolicyView> = client.get(path::POLICIES).unwrap();
+        let named = policies
+            .into_iter()
+            .map(|policy| (policy.name, policy.hits));
+        named.collect()
+    };
+    assert_eq!(hits(), [("out".to_owned(), 1)]);
+    let file = site.place.path("gw.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let first = "[[policy]]\nname = \"dns\"\nprotocol = \"udp\"\naction = \"allow\"\ndurability = \"none\"\n";
+    let (head, tail) = before.split_at(before.find("[[policy]]").unwrap());
+    site.place.write("gw.toml", format!("{head}{first}{tail}"));
+    client.text(Method::POST, path::RELOAD, None).unwrap();
+
+    assert_eq!(hits(), [("dns".to_owned(), 0), ("out".to_owned(), 1)]);
+    let found: SessionsView = client.get(path::SESSIONS).unwrap();
+    let named: Vec<&str> = found.sessions.iter().map(|one| &one.policy[..]).collect();
+    assert_eq!(named, ["out"]);
 }
 
 /// The control core gives workers what they have room for: nothing waits there, and nobody waits for it.

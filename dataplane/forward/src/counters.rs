@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 use packet::Malformed;
+use session::Session;
 
 use crate::interface::{InterfaceId, MAX_INTERFACES};
 
-/// Policies that are counted one by one; later ones share the last counter.
-pub const MAX_COUNTED_POLICIES: usize = 1024;
+/// A counter for every number that a policy can have. Nearly all stay as zero as they were made, and take room in
+/// no cache.
+const POLICY_NUMBERS: usize = Session::PRIVATE as usize;
 
 /// Declares an enum of counters with their exported names and what they mean to an operator.
 macro_rules! counters {
@@ -185,9 +187,7 @@ impl WorkerCounters {
             interfaces: (0..MAX_INTERFACES)
                 .map(|_| CachePadded::default())
                 .collect(),
-            policies: (0..MAX_COUNTED_POLICIES)
-                .map(|_| AtomicU64::new(0))
-                .collect(),
+            policies: (0..POLICY_NUMBERS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -258,11 +258,10 @@ impl WorkerCounters {
             })
     }
 
-    /// First packets that a policy decided on. From [`MAX_COUNTED_POLICIES`] on all policies share
-    /// one counter.
+    /// First packets that the policy of this number decided on, whether its sessions are private or not.
     #[must_use]
-    pub fn policy_hits(&self, policy: u16) -> u64 {
-        self.policies[policy_slot(policy)].load(Ordering::Relaxed)
+    pub fn policy_hits(&self, number: u16) -> u64 {
+        self.policies[policy_slot(number)].load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -312,8 +311,8 @@ impl WorkerCounters {
         }
     }
 
-    pub(crate) fn policy_hit(&self, policy: u16) {
-        add(&self.policies[policy_slot(policy)], 1);
+    pub(crate) fn policy_hit(&self, number: u16) {
+        add(&self.policies[policy_slot(number)], 1);
     }
 }
 
@@ -323,8 +322,8 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
-fn policy_slot(policy: u16) -> usize {
-    usize::from(policy).min(MAX_COUNTED_POLICIES - 1)
+fn policy_slot(number: u16) -> usize {
+    usize::from(number) % POLICY_NUMBERS
 }
 
 #[cfg(test)]
@@ -358,12 +357,12 @@ mod tests {
     }
 
     #[test]
-    fn late_policies_share_the_last_counter() {
+    fn a_policy_has_one_counter_private_or_not() {
         let counters = WorkerCounters::new();
-        counters.policy_hit(3);
-        counters.policy_hit(5_000);
-        counters.policy_hit(6_000);
-        assert_eq!(counters.policy_hits(3), 1);
-        assert_eq!(counters.policy_hits(5_000), 2);
+        for number in [3, 0x7fff, 0xffff] {
+            counters.policy_hit(number);
+        }
+        assert_eq!([3, 4, 0x7fff].map(|n| counters.policy_hits(n)), [1, 0, 2]);
+        assert_eq!(counters.policy_hits(0xffff), 2);
     }
 }

@@ -38,7 +38,7 @@ mod snapshot;
 mod ways;
 mod worker;
 
-pub use counters::{Drop, Event, MAX_COUNTED_POLICIES, Traffic, WorkerCounters};
+pub use counters::{Drop, Event, Traffic, WorkerCounters};
 pub use distribution::{Distribution, Duty, Member, Pick};
 pub use gate::{Gate, Lease};
 pub use interface::{

@@ -59,6 +59,11 @@ pub struct DestinationNat {
 pub struct Policy {
     /// Name in the configuration.
     pub name: String,
+    /// What its sessions remember of it ([`Session::policy`]) and what it is counted by. The same for as long as
+    /// it has its name, wherever it stands.
+    ///
+    /// [`Session::policy`]: session::Session::policy
+    pub number: u16,
     /// Interfaces that the packet may have come in by.
     pub from: InterfaceSet,
     /// Interfaces that it would leave by, after destination NAT and routing.
@@ -87,6 +92,7 @@ impl Policy {
     pub fn any(name: &str, action: PolicyAction) -> Self {
         Self {
             name: name.into(),
+            number: 0,
             from: InterfaceSet::ANY,
             to: InterfaceSet::ANY,
             source: Vec::new(),

@@ -290,7 +290,7 @@ pub struct Session {
     pub flags: Flags,
     /// Id of the unit that processes it (1..=16).
     pub owner: u8,
-    /// Index of the policy that admitted it, as in the configuration's order.
+    /// Number of the policy that admitted it, with [`Session::PRIVATE`]. The table keeps it as it is.
     pub policy: u16,
     /// TCP windows, by [`Direction`]; zero for other protocols.
     pub tcp: [TcpSide; 2],
@@ -302,6 +302,16 @@ pub struct Session {
 }
 
 impl Session {
+    /// In [`Session::policy`]: no peer gets the session. It says so itself, so that nothing that happens to
+    /// policies while it lives takes its copies away.
+    pub const PRIVATE: u16 = 1 << 15;
+
+    /// True for a session that no peer gets.
+    #[must_use]
+    pub const fn is_private(&self) -> bool {
+        self.policy & Self::PRIVATE != 0
+    }
+
     /// True for what only says which unit a new session was handed to, until that unit tells what it
     /// made of it. A matter of one unit's own: no peer hears of it, and whatever a peer says replaces
     /// it.

@@ -80,7 +80,6 @@ impl Control {
         self.snapshot.publish(next);
         self.set_timeouts(startup::timeouts(&new.timeouts));
         self.config = new;
-        self.table.follow(&self.config);
         self.node.handle_settings(plan::live(&self.config), now);
         let message = format!("configuration reloaded: {} changes", changes.len());
         self.events

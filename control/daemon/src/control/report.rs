@@ -365,10 +365,12 @@ impl Control {
                 .collect::<Vec<_>>()
                 .join(","),
         };
-        (0..)
-            .zip(&self.config.policies)
-            .map(|(index, policy)| PolicyView {
-                position: u32::from(index) + 1,
+        let snapshot = self.current();
+        let numbers = snapshot.policies.iter().map(|policy| policy.number);
+        (1..)
+            .zip(self.config.policies.iter().zip(numbers))
+            .map(|(position, (policy, number))| PolicyView {
+                position,
                 name: policy.name.clone(),
                 from: zone(&policy.from),
                 to: zone(&policy.to),
@@ -381,7 +383,7 @@ impl Control {
                 .to_owned(),
                 source_nat: policy.source_nat.map(|nat| nat.to_string()),
                 destination_nat: policy.destination_nat.map(|nat| nat.to_string()),
-                hits: self.sum(|counters| counters.policy_hits(index)),
+                hits: self.sum(|counters| counters.policy_hits(number)),
             })
             .collect()
     }

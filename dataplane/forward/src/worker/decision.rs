@@ -12,7 +12,7 @@ use crate::route::Hop;
 /// What was decided about a packet without a session.
 #[derive(Clone, Copy)]
 pub(super) struct Decision {
-    /// The policy that matched.
+    /// Number of the policy that matched.
     pub(super) policy: Option<u16>,
     /// The unit that is to own the session, if one begins.
     pub(super) owner: u8,
@@ -75,7 +75,7 @@ impl Decision {
             }
         };
         Self {
-            policy: lost.is_none().then_some(found.index),
+            policy: lost.is_none().then_some(found.policy.number),
             owner,
             fate,
         }

@@ -14,6 +14,7 @@ use crate::route::Hop;
 /// A session that is to begin.
 #[derive(Clone, Copy)]
 pub(super) struct Opening {
+    /// Number of the policy that admits it.
     pub(super) policy: u16,
     /// The unit that is to own it.
     pub(super) owner: u8,
@@ -69,18 +70,17 @@ pub(super) fn opening(
     hop: Hop,
     owner: u8,
 ) -> Result<Opening, Drop> {
+    let policy = scene.snapshot.policies.get(index);
+    let policy = policy.ok_or(Drop::PolicyDefault)?;
     let mut opening = Opening {
-        policy: index,
+        policy: policy.number,
         owner,
         reply: newcomer.tuple().reversed(),
         flags: Flags::default(),
         port: Port::Given,
         hop: Some(hop),
-        acked: false,
+        acked: policy.acked,
     };
-    let policy = scene.snapshot.policies.get(index);
-    let policy = policy.ok_or(Drop::PolicyDefault)?;
-    opening.acked = policy.acked;
     if let Some(nat) = policy.destination_nat {
         opening.reply.src = nat.address.to_ipv6_mapped().octets();
         if let Some(port) = nat.port.filter(|_| has_ports(newcomer.protocol)) {

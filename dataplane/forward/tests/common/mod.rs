@@ -114,6 +114,10 @@ impl Default for Plan {
 impl Plan {
     /// What the control core would publish.
     pub fn snapshot(&self) -> Snapshot {
+        let mut policies = self.policies.clone();
+        for (number, policy) in (0..).zip(&mut policies) {
+            policy.number = number;
+        }
         let settings = SnapshotSettings {
             unit: self.unit,
             interfaces: self.interfaces.clone(),
@@ -122,7 +126,7 @@ impl Plan {
                 interface: WAN,
                 gateway: Some(ROUTER),
             }],
-            policies: self.policies.clone(),
+            policies,
             workers: self.workers,
             heartbeat_ethertype: forward::HEARTBEAT_ETHERTYPE,
             limits: self.limits,
