@@ -1,7 +1,12 @@
 //! Taking kernel interfaces down for a moment, so that the switches at their other ends forget what they
 //! learnt there: the signal of a unit that ceased to be primary and cannot say so otherwise.
+//!
+//! Invariant: while an interface is down, a file beside the management socket names it. Who is killed in that
+//! moment takes nothing up again; its next start does.
 
-use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,12 +30,13 @@ pub(crate) struct Bounce {
 }
 
 impl Bounce {
-    /// Takes interfaces of this process's namespace down.
-    pub(crate) fn begin(interfaces: Vec<String>) -> Result<Self> {
+    /// Takes interfaces of this process's namespace down, and notes that beside `socket`.
+    pub(crate) fn begin(interfaces: Vec<String>, socket: &Path) -> Result<Self> {
+        let note = note(socket);
         let (end, ended) = channel();
         let thread = std::thread::Builder::new()
             .name("bounce".to_owned())
-            .spawn(move || bounce(&interfaces, &ended))
+            .spawn(move || bounce(&interfaces, &note, &ended))
             .context("cannot start a thread")?;
         Ok(Self {
             end: Some(end),
@@ -54,21 +60,55 @@ impl Drop for Bounce {
     }
 }
 
-fn bounce(interfaces: &[String], ended: &Receiver<()>) {
-    let mut down = VecDeque::new();
+/// Takes up what an earlier start with this socket left down.
+pub(crate) fn end_earlier(socket: &Path) {
+    let note = note(socket);
+    let Ok(names) = std::fs::read_to_string(&note) else {
+        return;
+    };
+    for interface in names.lines() {
+        match set(interface, true) {
+            Ok(()) => {
+                tracing::warn!("interface {interface}: taken up, an earlier start had left it down")
+            }
+            Err(error) => {
+                tracing::error!("interface {interface} cannot be taken up again: {error:#}")
+            }
+        }
+    }
+    tell_failure(&note, std::fs::remove_file(&note));
+}
+
+/// The file that names what is down.
+fn note(socket: &Path) -> PathBuf {
+    let mut path = OsString::from(socket);
+    path.push(".down");
+    path.into()
+}
+
+fn tell_failure(note: &Path, result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!("{}: {error}", note.display());
+    }
+}
+
+fn bounce(interfaces: &[String], note: &Path, ended: &Receiver<()>) {
+    tell_failure(note, std::fs::write(note, interfaces.join("\n")));
+    let mut down = Vec::new();
     for interface in interfaces {
         match set(interface, false) {
-            Ok(()) => down.push_back(interface),
+            Ok(()) => down.push(interface),
             Err(error) => tracing::error!("interface {interface} cannot be taken down: {error:#}"),
         }
     }
     // An error means that the other end is gone, which is what cuts it short.
     let _ = ended.recv_timeout(DOWN);
-    while let Some(interface) = down.pop_front() {
+    for interface in down {
         if let Err(error) = set(interface, true) {
             tracing::error!("interface {interface} cannot be taken up again: {error:#}");
         }
     }
+    tell_failure(note, std::fs::remove_file(note));
 }
 
 /// Takes an interface up or down, as `ip link set` does.
@@ -96,5 +136,29 @@ fn set(interface: &str, up: bool) -> Result<()> {
     match answer.payload {
         NetlinkPayload::Error(error) if error.code.is_some() => bail!("{}", error.to_io()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_down_is_noted_until_it_is_up_again() {
+        let folder = std::env::temp_dir().join(format!("bounce-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let socket = folder.join("gw.a.sock");
+        let noted = || std::fs::read_to_string(folder.join("gw.a.sock.down")).unwrap_or_default();
+        // There are no such interfaces, which is told and changes nothing.
+        let names = ["tg-none0", "tg-none1"].map(str::to_owned);
+        let bounce = Bounce::begin(names.to_vec(), &socket).unwrap();
+        while noted() != "tg-none0\ntg-none1" {
+            let thread = bounce.thread.as_ref().unwrap();
+            assert!(!thread.is_finished(), "it was never noted");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(bounce);
+        assert!(!note(&socket).exists());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

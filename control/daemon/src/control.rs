@@ -43,7 +43,7 @@ use crate::strangers::Strangers;
 use crate::table::Table;
 use crate::withheld::Withheld;
 use crate::witness::Witness;
-use crate::{carrier, plan, workers};
+use crate::{bounce, carrier, plan, workers};
 
 mod act;
 mod announcing;
@@ -163,6 +163,7 @@ impl Control {
         let witness = Witness::start(&config, owner, clock)?;
         let lease = witness.as_ref().map(|witness| Arc::clone(&witness.lease));
         let (last_term, term) = LastTerm::open(&config.management.socket)?;
+        bounce::end_earlier(&config.management.socket);
         let started = startup::start(&config, clock, lease)?;
         let now = clock.now();
         let macs: Vec<_> = (started.ports.iter().map(|port| Mac(port.mac()))).collect();

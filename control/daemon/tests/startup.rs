@@ -116,6 +116,17 @@ fn kernel_interfaces_serve_by_raw_sockets() {
 }
 
 #[test]
+fn an_interface_that_an_earlier_start_left_down_comes_up() {
+    let place = Place::new();
+    place.namespace.cable("a", &place.namespace, "b");
+    place.namespace.ip("link set dev a down");
+    let note = place.write("gw.sock.down", "a");
+    let setup = Setup::of("af_packet:a", "af_packet:b");
+    serves(&place, &setup, "net_af_packet", LinkState::Up);
+    assert!(!note.exists(), "the note stayed");
+}
+
+#[test]
 fn kernel_interfaces_serve_by_xdp() {
     let place = Place::new();
     place.namespace.cable("a", &place.namespace, "b");

@@ -115,7 +115,9 @@ impl Control {
             "taking {} down for a moment, so that the switches forget this unit",
             names.join(", ")
         );
-        match Bounce::begin(names) {
+        // An earlier one, if any, ends before: it would take up what this one takes down.
+        self.bounce = None;
+        match Bounce::begin(names, &self.config.management.socket) {
             Ok(bounce) => {
                 self.counters.link_failed_signals += 1;
                 self.events.record(now, EventLevel::Info, "link", message);
