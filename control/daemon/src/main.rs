@@ -42,7 +42,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use config::Config;
 use tracing_subscriber::EnvFilter;
@@ -91,21 +91,20 @@ fn main() -> ExitCode {
 }
 
 /// `RUST_LOG` chooses the level; without it everything from "info" on is told.
-fn log_to_stderr(config: &Config) -> Result<Log> {
-    let log = Log::to_stderr(config.cpu.control).context("cannot start a thread")?;
-    let queue = log.queue();
+fn log_to_stderr(config: &Config) -> Log {
+    let log = Log::to_stderr(config.cpu.control);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(move || queue.clone())
+        .with_writer(log.lines())
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    Ok(log)
+    log
 }
 
 fn run(config: Config) -> Result<()> {
-    let _log = log_to_stderr(&config)?;
+    let _log = log_to_stderr(&config);
     let (requests, asked) = crossbeam::channel::unbounded();
     let management = Management::open(&config)?;
     let mut control = Control::start(config, asked)?;
