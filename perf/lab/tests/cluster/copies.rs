@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use api::{ClusterView, EventView, ReloadResult, SessionsView};
+use api::{ClusterView, EventView, SessionsView};
 use tidegate_lab::failover::{Fault, Strike};
 use tidegate_lab::probe::Crowd;
 use tidegate_lab::{CLIENT_LAN, Host, SERVER_WAN, clock};
@@ -186,11 +186,8 @@ fn what_a_peer_lacks_is_found_by_digests_and_only_its_ranges_are_repaired() {
     let repaired = site.counter(primary, "sync_sessions_repaired");
 
     // From now on peers should have them, and nobody was told: as if their changes had been lost.
-    for unit in [1, 2] {
-        site.edit(unit, "durability = \"none\"", "durability = \"async\"");
-    }
-    for unit in [primary, peer] {
-        let _: ReloadResult = site.ask(unit, "config reload");
+    for port in 5_000..5_010 {
+        overwrite(&site, primary, port, |[low, high]| [low, high & 0x7f]);
     }
     wait_equal(&site);
     let different = site.counter(peer, "sync_digests_different");
@@ -203,10 +200,11 @@ fn what_a_peer_lacks_is_found_by_digests_and_only_its_ranges_are_repaired() {
     assert_eq!(crowd.check().unwrap().kept, 3_000);
 }
 
-/// Changes the policy of this session in the memory of a unit, as a fault of the memory might. In a slot of the
-/// table, whose layout the session table's own documentation has: ports as on the wire, protocol, and eight bytes
-/// further both addresses; at byte 108 the small fields of the reply's half, the policy in their upper 16 bits.
-fn corrupt(site: &Site, unit: u8, client_port: u16) {
+/// Changes the policy of this session in the memory of a unit, as a fault of the memory might; its highest bit
+/// keeps it from the peers. In a slot of the table, whose layout the session table's own documentation has: ports
+/// as on the wire, protocol, and eight bytes further both addresses; at byte 108 the small fields of the reply's
+/// half, the policy in their upper 16 bits.
+fn overwrite(site: &Site, unit: u8, client_port: u16, change: impl Fn([u8; 2]) -> [u8; 2]) {
     let pid = site.unit(unit).process().unwrap().pid;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = OpenOptions::new()
@@ -233,8 +231,8 @@ fn corrupt(site: &Site, unit: u8, client_port: u16) {
         for (slot, offset) in slots.iter().zip((from + skip as u64..).step_by(128)) {
             let of_session = slot[..4] == ports && slot[4] == 17;
             if of_session && slot[8..16] == addresses.concat() && slot[44] & 8 != 0 {
-                let wrong = [slot[110] ^ 1];
-                memory.write_all_at(&wrong, offset + 110).unwrap();
+                let policy = change([slot[110], slot[111]]);
+                memory.write_all_at(&policy, offset + 110).unwrap();
                 found += 1;
             }
         }
@@ -253,7 +251,7 @@ fn what_is_corrupt_at_a_peer_is_found_by_digests_and_mended() {
     let (primary, peer) = (site.primary().id(), site.subordinate().id());
     let right = contents(&site, primary);
     for port in [5_017, 5_042] {
-        corrupt(&site, peer, port);
+        overwrite(&site, peer, port, |[low, high]| [low ^ 1, high]);
     }
     assert_eq!(right.difference(&contents(&site, peer)).count(), 2);
     site.wait_counter(peer, "sync_sessions_overridden", 2);
