@@ -129,8 +129,11 @@ fn on_syn(connection: &Connection, direction: Direction, segment: &Segment) -> O
         (State::SynSent, Direction::Original) => connection.reopen(segment),
         // Simultaneous open (RFC 9293 section 3.5).
         (State::SynSent, Direction::Reply) => connection.answer(segment, connection.sides[0].end),
-        // RFC 6191 without time stamps: a higher sequence number cannot be an old duplicate.
-        (State::TimeWait, Direction::Original) if after(segment.seq, sender.end) => {
+        // RFC 6191 without time stamps: a higher sequence number cannot be an old duplicate. Nor can one that is
+        // far away: initial numbers wrap while the session is kept (RFC 6528), and the ends forgot it before.
+        (State::TimeWait, Direction::Original)
+            if after(segment.seq, sender.end) || !connection.is_near(direction, segment.seq) =>
+        {
             connection.reopen(segment)
         }
         (State::Reset, Direction::Original) => connection.reopen(segment),
