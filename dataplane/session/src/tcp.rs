@@ -130,7 +130,7 @@ fn on_syn(connection: &Connection, direction: Direction, segment: &Segment) -> O
         // Simultaneous open (RFC 9293 section 3.5).
         (State::SynSent, Direction::Reply) => connection.answer(segment, connection.sides[0].end),
         // RFC 6191 without time stamps: a higher sequence number cannot be an old duplicate. Nor can one that is
-        // far away: initial numbers wrap while the session is kept (RFC 6528), and the ends forgot it before.
+        // far away: the session is kept for longer than half of the time in which initial numbers may wrap.
         (State::TimeWait, Direction::Original)
             if after(segment.seq, sender.end) || !connection.is_near(direction, segment.seq) =>
         {
