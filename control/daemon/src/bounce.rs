@@ -4,7 +4,6 @@
 //! Invariant: while an interface is down, a file beside the management socket names it. Who is killed in that
 //! moment takes nothing up again; its next start does.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,6 +17,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use crate::management::socket::beside;
 
 /// How long interfaces stay down: switches take a while to notice.
 const DOWN: Duration = Duration::from_secs(1);
@@ -81,9 +82,7 @@ pub(crate) fn end_earlier(socket: &Path) {
 
 /// The file that names what is down.
 fn note(socket: &Path) -> PathBuf {
-    let mut path = OsString::from(socket);
-    path.push(".down");
-    path.into()
+    beside(socket, ".down")
 }
 
 fn tell_failure(note: &Path, result: io::Result<()>) {
@@ -142,13 +141,13 @@ fn set(interface: &str, up: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::management::socket::tests::Folder;
 
     #[test]
     fn what_is_down_is_noted_until_it_is_up_again() {
-        let folder = std::env::temp_dir().join(format!("bounce-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        let socket = folder.join("gw.a.sock");
-        let noted = || std::fs::read_to_string(folder.join("gw.a.sock.down")).unwrap_or_default();
+        let folder = Folder::new();
+        let socket = folder.0.join("gw.a.sock");
+        let noted = || std::fs::read_to_string(folder.0.join("gw.a.sock.down")).unwrap_or_default();
         // There are no such interfaces, which is told and changes nothing.
         let names = ["tg-none0", "tg-none1"].map(str::to_owned);
         let bounce = Bounce::begin(names.to_vec(), &socket).unwrap();
@@ -159,6 +158,5 @@ mod tests {
         }
         drop(bounce);
         assert!(!note(&socket).exists());
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -8,9 +8,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
+
+use crate::management::socket::beside;
 
 /// The open file. Owned by the control core.
 #[derive(Debug)]
@@ -19,10 +21,7 @@ pub(crate) struct LastTerm(File);
 impl LastTerm {
     /// The file beside this socket, and the term in it; 0 when the unit was never primary.
     pub(crate) fn open(socket: &Path) -> Result<(Self, u32)> {
-        // Behind the whole name: of two sockets only one has it.
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".term");
-        let path = PathBuf::from(path);
+        let path = beside(socket, ".term");
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).mode(0o600);
@@ -50,24 +49,23 @@ impl LastTerm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::management::socket::tests::Folder;
 
     #[test]
     fn a_later_start_finds_the_last_term() {
-        let folder = std::env::temp_dir().join(format!("last-term-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        let socket = folder.join("gw.sock");
+        let folder = Folder::new();
+        let socket = folder.0.join("gw.sock");
         let (file, term) = LastTerm::open(&socket).unwrap();
         assert_eq!(term, 0);
         file.keep(16_777_215).unwrap();
         file.keep(31).unwrap();
         assert_eq!(LastTerm::open(&socket).unwrap().1, 31);
-        let (other, _) = LastTerm::open(&folder.join("gw.a")).unwrap();
+        let (other, _) = LastTerm::open(&folder.0.join("gw.a")).unwrap();
         other.keep(47).unwrap();
-        assert_eq!(LastTerm::open(&folder.join("gw.b")).unwrap().1, 0);
-        std::fs::write(folder.join("gw.sock.term"), "thirty").unwrap();
+        assert_eq!(LastTerm::open(&folder.0.join("gw.b")).unwrap().1, 0);
+        std::fs::write(folder.0.join("gw.sock.term"), "thirty").unwrap();
         let error = format!("{:#}", LastTerm::open(&socket).unwrap_err());
         let expected = "gw.sock.term: no term of a cluster";
         assert!(error.contains(expected), "{error}");
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -35,7 +35,7 @@ use crate::control::{Control, HandOver, Request};
 use crate::metrics::Metrics;
 use crate::sessions;
 
-mod socket;
+pub(crate) mod socket;
 
 use socket::{SocketFile, listen};
 

@@ -268,12 +268,27 @@ impl Unit {
         fs::write(&path, self.render(settings)?).with_context(|| path.display().to_string())
     }
 
-    /// Removes its socket, which a killed unit leaves behind, and the term that it kept for its next start.
+    /// Removes its socket, which a killed unit leaves behind, and all that it kept beside it for its next start.
     pub(crate) fn remove_traces(&self) {
-        // They may never have been there.
-        for file in [self.socket(), self.socket().with_extension("term")] {
+        for file in self.traces() {
+            // A unit may have removed its own meanwhile.
             let _ = fs::remove_file(file);
         }
+    }
+
+    /// Its socket and the files whose names begin with the socket's.
+    pub fn traces(&self) -> Vec<PathBuf> {
+        let socket = format!("{}.sock", self.name);
+        // Where no unit ever ran, there is no such folder.
+        let files = fs::read_dir(SOCKETS).into_iter().flatten().flatten();
+        files
+            .filter(|file| {
+                file.file_name()
+                    .as_encoded_bytes()
+                    .starts_with(socket.as_bytes())
+            })
+            .map(|file| file.path())
+            .collect()
     }
 
     fn running(&self) -> Result<ProcessId> {

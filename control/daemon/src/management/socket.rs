@@ -34,6 +34,14 @@ pub(super) fn listen(socket: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// A file that the unit keeps beside its socket. Its name is the socket's and the suffix, so of two sockets
+/// only one has it.
+pub(crate) fn beside(socket: &Path, suffix: &str) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
 /// The socket's name in the file system, gone with this value.
 #[derive(Debug)]
 pub(super) struct SocketFile(PathBuf);
@@ -53,7 +61,7 @@ impl Drop for SocketFile {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;

@@ -206,6 +206,11 @@ impl Drop for Site {
                 self.lab.topology().prefix()
             );
         }
+        let left: Vec<_> = self.lab.units().iter().flat_map(Unit::traces).collect();
+        assert!(
+            left.is_empty() || std::thread::panicking(),
+            "{left:?} are left"
+        );
     }
 }
 
