@@ -49,7 +49,7 @@ enum Step {
     },
 }
 
-/// A unit that was primary passes frames on to its successor.
+/// A unit that was primary passes frames on to its successor, or to the one that stays of two.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relay {
     to: UnitId,
@@ -238,6 +238,15 @@ impl Node {
         self.set_role(role, Cause::Yielded { to, reason }, now);
     }
 
+    /// Ceases to be primary because another one is and stays: what still comes here is that one's.
+    pub(super) fn give_way(&mut self, to: UnitId, cause: Cause, now: Time) {
+        self.relay = self.takes_frames(to).then(|| Relay {
+            to,
+            until: Some(now + self.relay_time()),
+        });
+        self.set_role(Role::Subordinate, cause, now);
+    }
+
     /// Yielding ends when a later primary is known, when the successor cannot take over, or in time.
     pub(super) fn end_yielding(&mut self, now: Time) {
         self.end_relay(now);
@@ -305,7 +314,8 @@ impl Node {
             self.relay = None;
             self.beat_due = now;
             self.distribution_is_stale();
-            if until.is_some() {
+            let report = self.hand_over.as_ref();
+            if report.is_some_and(|report| report.step == HandOverStep::Relaying) {
                 self.advance_report(HandOverStep::Done, None);
             }
         }

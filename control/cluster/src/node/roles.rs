@@ -91,7 +91,10 @@ impl Node {
         }
         if let Some((cause, term)) = self.stronger_primary(now) {
             self.term = self.term.max(term);
-            self.set_role(Role::Subordinate, cause, now);
+            match cause {
+                Cause::DualPrimary { winner, .. } => self.give_way(winner, cause, now),
+                _ => self.set_role(Role::Subordinate, cause, now),
+            }
             return true;
         }
         self.outbid_equal_term();

@@ -76,6 +76,25 @@ fn the_old_primary_relays_until_switches_have_learned() {
 }
 
 #[test]
+fn of_two_primaries_the_one_that_falls_relays_to_the_one_that_stays() {
+    let mut world = World::new(&[Choice::default(); 2]);
+    world.cut = Some([0, 1]);
+    world.run(ms(100));
+    assert_eq!(world.roles(), [Role::Primary; 2]);
+    world.units[0].story.clear();
+    world.cut = None;
+    world.run(ms(15));
+    assert_eq!(world.roles(), [Role::Subordinate, Role::Primary]);
+    assert_eq!(
+        world.units[0].story,
+        ["relay to unit 2", "demote to subordinate"]
+    );
+    world.run(ms(1_000));
+    assert_eq!(world.units[0].duty, Duty::Owner { primary: unit(2) });
+    assert_eq!(world.units[0].node.hand_over_report(), None);
+}
+
+#[test]
 fn sessions_that_change_all_the_time_do_not_hold_a_hand_over_up() {
     let mut world = world(Schedule::None);
     fail_over(&mut world);
