@@ -25,8 +25,8 @@ const WORKER_NICENESS: i32 = -10;
 /// a heartbeat.
 pub(crate) const CONTROL_NICENESS: i32 = -20;
 
-/// Has the scheduler prefer the calling thread, or others to it where `niceness` is positive. Without the right to it, all works, but a busy machine
-/// makes itself felt.
+/// Has the scheduler prefer the calling thread, or others to it where `niceness` is positive. Without the right
+/// to it, all works, but a busy machine makes itself felt.
 pub(crate) fn prefer(niceness: i32) {
     if let Err(error) = rustix::process::setpriority_process(None, niceness) {
         tracing::debug!("the scheduler will not prefer this thread: {error}");

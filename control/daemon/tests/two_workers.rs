@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api::{Cleared, Client, Error, Method, PolicyView, SessionsView, Status, path};
 use common::{Namespace, Place, Running, Setup, wait_for};
@@ -270,25 +270,23 @@ fn who_clears_sessions_hears_that_the_unit_ends() {
 
 /// A long list is made while other requests are answered.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "it is about time")]
 fn a_list_of_all_sessions_keeps_nobody_waiting() {
     let site = Site::up(131_072);
     let opened = site.open_by_udp(2);
     assert!(opened > 50_000, "{opened} sessions");
     let client = site.patient();
     let listing = thread::spawn(move || {
-        let begun = Instant::now();
         let list: SessionsView = client.get("/v1/sessions?limit=1000000").unwrap();
-        (list.sessions.len(), begun.elapsed())
+        list.sessions.len()
     });
-    let mut longest = Duration::ZERO;
+    let mut answers = 0;
     while !listing.is_finished() {
-        let begun = Instant::now();
         site.sessions();
-        longest = longest.max(begun.elapsed());
+        answers += 1;
     }
-    let (listed, took) = listing.join().unwrap();
+    let listed = listing.join().unwrap();
     assert!(listed > 50_000, "{listed} sessions listed");
-    assert!(longest < took / 6, "{longest:?} of {took:?}");
+    // Were they made to wait, one would come before the list and one behind it.
+    assert!(answers > 5, "{answers} answers meanwhile");
     assert_eq!(site.unit.stop().0, 0);
 }

@@ -46,6 +46,7 @@ fn a_planned_failover_costs_no_connection() {
 #[test]
 fn a_primary_that_was_only_asleep_steps_down() {
     let site = Site::up();
+    let stream = site.start_stream();
     let (strike, promotion) = site.survive(Fault::Silent);
     site.unit(strike.unit).thaw().unwrap();
     site.lab.wait_whole().unwrap();
@@ -54,9 +55,9 @@ fn a_primary_that_was_only_asleep_steps_down() {
         (primary.id(), status.term),
         (promotion.unit, promotion.term)
     );
-    // The switch has to find the new one again after both have spoken.
-    let stream = site.start_stream();
+    // What had come to it meanwhile goes on to the new one, and the switch finds that again after both have spoken.
     assert!(stream.stop().unwrap().total_loss().lost < 100);
+    assert_eq!(site.counter(strike.unit, "drop_not_primary"), 0);
 }
 
 #[test]
