@@ -26,7 +26,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// Descriptors of each of testpmd's queues: as many as ours have.
 const DESCRIPTORS: u32 = 512;
 /// The frames of an `AF_PACKET` ring as Tidegate asks for them, so that testpmd has the same.
-const RING: &str = "blocksz=8192,framesz=2048,framecnt=512";
+const RING: &str = "blocksz=8192,framesz=2048,framecnt=2048";
 
 /// The device by which a gateway gets its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
