@@ -42,7 +42,7 @@ pub(crate) struct Peer {
     beaten_by: (u64, LinkId),
     /// Every station that it named, the newest of each interface.
     pub(crate) sources: Stations,
-    /// While it claims to be primary: since when at the most, which is when it was last heard before.
+    /// While it claims to be primary: since when at the most, which is when it last said that it was not.
     pub(crate) primary_since: Time,
     pub(crate) last_heard: Time,
     /// By link of ours: when a frame came last, and whether that link counts as alive.
@@ -254,11 +254,11 @@ impl Peer {
         self.learn_sources(&beat.stations);
         self.beat = beat;
         self.beat_sequence = sequence;
-        self.beat_at = now;
+        let before = std::mem::replace(&mut self.beat_at, now);
         if is_first {
             self.primary_since = Time(0);
         } else if !was_primary {
-            self.primary_since = if self.alive { now } else { self.last_heard };
+            self.primary_since = before;
         }
     }
 

@@ -148,6 +148,22 @@ fn a_split_brain_is_told_with_its_length_by_who_stays_and_by_who_falls() {
 }
 
 #[test]
+fn two_may_have_been_primary_since_the_later_said_last_that_it_was_not() {
+    let mut bench = Bench::in_role(P);
+    bench.pass(1_000, |_| {});
+    bench.actions.clear();
+    bench.idle(20);
+    bench.beat(|beat| (beat.role, beat.term) = (P, 1_000));
+    assert_eq!(bench.node.role(), S);
+    let ended = |action: &Action| match action {
+        Action::Event(crate::Event::DualPrimaryEnded { duration, .. }) => Some(*duration),
+        _ => None,
+    };
+    let lasted = bench.actions.iter().find_map(ended).unwrap();
+    assert!(lasted >= Duration::from_millis(20), "{lasted:?}");
+}
+
+#[test]
 fn a_primary_announces_again_when_a_link_of_a_peer_comes_back() {
     let mut bench = Bench::in_role(P);
     bench.pass(2_000, |_| {});
