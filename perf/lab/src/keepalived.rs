@@ -19,7 +19,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
 use crate::clock::{self, Found, wait_for};
@@ -365,6 +365,9 @@ impl Contender for Keepalived {
         match fault {
             Fault::Kill | Fault::Silent => self.topology.set_isolated(unit, true, true)?,
             Fault::Link => self.topology.set_link(unit, Segment::Lan, false)?,
+            Fault::Asleep => {
+                bail!("its kernel forwards, which cannot be stopped; choose among the other faults")
+            }
             // Its own way to hand over: it says farewell with priority 0.
             Fault::Planned => self.process(unit, "keepalived")?.signal(Signal::TERM)?,
         }
@@ -404,6 +407,7 @@ impl Contender for Keepalived {
                 self.start(unit)
             }
             Fault::Link => self.topology.set_link(unit, Segment::Lan, true),
+            Fault::Asleep => Ok(()),
             Fault::Planned => {
                 self.process(unit, "keepalived")
                     .map_or(Ok(()), |process| process.wait_gone(LIMIT))?;

@@ -151,7 +151,7 @@ impl Demonstration {
                 unit.name()
             ),
             Fault::Link => format!("the lan cable of {}, the primary, is pulled", unit.name()),
-            Fault::Silent => format!("{}, the primary, is stopped", unit.name()),
+            Fault::Silent | Fault::Asleep => format!("{}, the primary, is stopped", unit.name()),
             Fault::Planned => format!("{}, the primary, is asked to hand over", unit.name()),
         });
         let from = stream.offered();

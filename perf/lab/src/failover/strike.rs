@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use api::{Role, Status, Why};
 use serde::Serialize;
 
-use super::Contender;
+use super::{Contender, SUBORDINATE_WATCH};
 use crate::clock::{self, Found, wait_for};
 use crate::lab::Lab;
 use crate::topology::{Segment, Topology, parse_unit};
@@ -27,6 +28,9 @@ pub enum Fault {
     Link,
     /// SIGSTOP: it falls silent, and no carrier is lost.
     Silent,
+    /// SIGSTOP until another unit is primary, then SIGCONT: it was only asleep, and does not know it. A
+    /// subordinate sleeps for a second.
+    Asleep,
     /// The operator asks the primary for a failover; any other unit is sent into maintenance.
     Planned,
 }
@@ -38,7 +42,7 @@ impl Fault {
             // Each failure of a link doubles the time until it counts as healthy again: in four runs each
             // unit's fails twice at the most.
             Self::Link => 4,
-            Self::Kill | Self::Silent | Self::Planned => usize::MAX,
+            Self::Kill | Self::Silent | Self::Asleep | Self::Planned => usize::MAX,
         }
     }
 }
@@ -49,6 +53,7 @@ impl fmt::Display for Fault {
             Self::Kill => "kill",
             Self::Link => "link",
             Self::Silent => "silent",
+            Self::Asleep => "asleep",
             Self::Planned => "planned",
         })
     }
@@ -143,6 +148,17 @@ impl Strike {
             Fault::Kill => unit.kill()?,
             Fault::Link => lab.topology().set_link(unit.id(), Segment::Lan, false)?,
             Fault::Silent => unit.freeze()?,
+            Fault::Asleep => {
+                unit.freeze()?;
+                let replaced = if strike.was_primary {
+                    strike.wait_promotion(lab).map(drop)
+                } else {
+                    thread::sleep(SUBORDINATE_WATCH);
+                    Ok(())
+                };
+                unit.thaw()?;
+                replaced?;
+            }
             Fault::Planned if strike.was_primary => {
                 unit.ask(&["cluster", "failover"])?;
             }
@@ -205,6 +221,7 @@ impl Strike {
                 lab.topology().set_link(unit.id(), Segment::Lan, true)?;
                 lab.wait_healthy(unit.id())
             }
+            Fault::Asleep => Ok(()),
             Fault::Planned if self.was_primary => Ok(()),
             Fault::Planned => unit.ask(&["cluster", "maintenance", "off"]).map(drop),
         }
