@@ -9,7 +9,7 @@
 #     scripts/lab.sh link UNIT lan|wan|sync up|down   plug or pull a cable
 #     scripts/lab.sh cut UNIT lan|wan|sync none|from|to|both
 #                                                     drop frames, with the carrier left up
-#     scripts/lab.sh failover --fault kill|link|silent|planned [--runs N] [--sessions N] [--json]
+#     scripts/lab.sh failover --fault kill|link|silent|asleep|planned [--runs N] [--sessions N] [--json]
 #                                                     measure failovers, in a lab of its own
 #     scripts/lab.sh failover --peer keepalived [--runs N]
 #                                                     the same beside keepalived and conntrackd

@@ -3,7 +3,7 @@
 //! A session carries its policy's number from unit to unit, and units take a new configuration one after the
 //! other. So a number comes from the policy's name and not from its place: it means the same on all units,
 //! before and after policies are added, removed or moved. Two of a hundred names have the same first choice once
-//! in thirteen configurations; then one of them has the next free number, and gets the other's when that one is
+//! in seven configurations; then one of them has the next free number, and gets the other's when that one is
 //! removed. All that hangs on it is the name that a session is shown with, and a counter: whether peers get a
 //! session is not looked up, the session says it ([`Session::PRIVATE`]).
 //!
