@@ -239,7 +239,11 @@ impl Node {
     }
 
     /// Ceases to be primary because another one is and stays: what still comes here is that one's.
-    pub(super) fn give_way(&mut self, to: UnitId, cause: Cause, now: Time) {
+    pub(super) fn give_way(&mut self, to: UnitId, cause: Cause, term: u32, now: Time) {
+        // That one may not have heard yet that there were two. It has to, since it announces again then.
+        self.beat_due = now;
+        self.beat(now);
+        self.term = self.term.max(term);
         self.relay = self.takes_frames(to).then(|| Relay {
             to,
             until: Some(now + self.relay_time()),

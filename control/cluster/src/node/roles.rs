@@ -90,10 +90,11 @@ impl Node {
             return true;
         }
         if let Some((cause, term)) = self.stronger_primary(now) {
-            self.term = self.term.max(term);
-            match cause {
-                Cause::DualPrimary { winner, .. } => self.give_way(winner, cause, now),
-                _ => self.set_role(Role::Subordinate, cause, now),
+            if let Cause::DualPrimary { winner, .. } = cause {
+                self.give_way(winner, cause, term, now);
+            } else {
+                self.term = self.term.max(term);
+                self.set_role(Role::Subordinate, cause, now);
             }
             return true;
         }

@@ -95,6 +95,26 @@ fn of_two_primaries_the_one_that_falls_relays_to_the_one_that_stays() {
 }
 
 #[test]
+fn of_two_primaries_both_tell_whoever_is_heard_first() {
+    // When the cut ends decides whose heartbeat is the next.
+    for later in (0..10_000).step_by(100).map(Duration::from_micros) {
+        let mut world = World::new(&[Choice::default(); 2]);
+        world.cut = Some([0, 1]);
+        world.run(ms(100) + later);
+        world.cut = None;
+        world.run(ms(15));
+        for (unit, stays) in world.units.iter().zip([false, true]) {
+            let told = |event: &&Event| matches!(event, Event::DualPrimaryEnded { stayed, .. } if *stayed == stays);
+            assert_eq!(
+                unit.events.iter().filter(told).count(),
+                1,
+                "{later:?} later"
+            );
+        }
+    }
+}
+
+#[test]
 fn sessions_that_change_all_the_time_do_not_hold_a_hand_over_up() {
     let mut world = world(Schedule::None);
     fail_over(&mut world);
